@@ -1,0 +1,123 @@
+"""A dimension has a type: what the indices of an axis mean, as an expression of atoms, products and sums.
+
+* `Atom`: n indices that can be kept or removed one by one.
+* `Product`: a row-major merge of its factors, `index = i_a * |b| + i_b` (Reshape, grouped Conv, heads x head size).
+* `Sum`: its parts one after the other (Concat, Split, Pad).
+
+An expression is a value: frozen, hashable, without any knowledge of models. What is asked of one is always
+answered from its structure alone: the keep mask of an axis, the number of indices that stay, the share that one
+atom has in a vector of per-index scores. Which dimensions are the same is decided in `unification`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Atom", "Dimension", "Mask", "Product", "Sum", "atoms", "count", "keep_mask", "project"]
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Vector: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """`size` indices that are kept or removed one by one; `id` is unique within one analysis."""
+
+    id: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"a{self.id}[{self.size}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The row-major merge of `factors`, outermost first."""
+
+    factors: tuple[Dimension, ...]
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = 1
+        for factor in self.factors:
+            size *= factor.size
+        object.__setattr__(self, "size", size)
+
+    def __str__(self) -> str:
+        return " x ".join(f"({f})" if isinstance(f, Sum) else str(f) for f in self.factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The concatenation of `parts`, first part first."""
+
+    parts: tuple[Dimension, ...]
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", sum(part.size for part in self.parts))
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
+
+
+Dimension: TypeAlias = Atom | Product | Sum
+
+
+def atoms(dim: Dimension) -> Iterator[Atom]:
+    """Every atom of `dim`, in order, as often as it occurs."""
+    if isinstance(dim, Atom):
+        yield dim
+    else:
+        for child in dim.factors if isinstance(dim, Product) else dim.parts:
+            yield from atoms(child)
+
+
+def keep_mask(dim: Dimension, keep: Mapping[int, Mask]) -> Mask:
+    """The keep mask, shape `(dim.size,)`, that the masks of its atoms imply; an atom without a mask is kept whole."""
+    if isinstance(dim, Atom):
+        mask = keep.get(dim.id)
+        return np.ones(dim.size, dtype=np.bool_) if mask is None else mask
+    if isinstance(dim, Sum):
+        return np.concatenate([keep_mask(part, keep) for part in dim.parts])
+    mask = np.ones(1, dtype=np.bool_)
+    for factor in dim.factors:
+        mask = np.logical_and.outer(mask, keep_mask(factor, keep)).ravel()
+    return mask
+
+
+def count(dim: Dimension, counts: Mapping[int, int]) -> int:
+    """How many indices of `dim` stay when `counts[atom.id]` of each atom stay (all, where it is absent)."""
+    if isinstance(dim, Atom):
+        return counts.get(dim.id, dim.size)
+    if isinstance(dim, Sum):
+        return sum(count(part, counts) for part in dim.parts)
+    total = 1
+    for factor in dim.factors:
+        total *= count(factor, counts)
+    return total
+
+
+def project(dim: Dimension, values: Vector, totals: dict[int, Vector]) -> None:
+    """Add `values`, one per index of `dim`, to the total of every index of every atom, in one walk.
+
+    `totals[atom.id]`, shape `(atom.size,)`, is made where it is absent. An index of an atom receives the sum of the
+    values of all indices of the axis that go when it goes.
+    """
+    if isinstance(dim, Atom):
+        total = totals.get(dim.id)
+        totals[dim.id] = values.astype(np.float64) if total is None else total + values
+    elif isinstance(dim, Sum):
+        start = 0
+        for part in dim.parts:
+            project(part, values[start : start + part.size], totals)
+            start += part.size
+    else:
+        grid = values.reshape([factor.size for factor in dim.factors])
+        for axis, factor in enumerate(dim.factors):
+            project(factor, grid.sum(axis=tuple(i for i in range(grid.ndim) if i != axis)), totals)
