@@ -1,0 +1,271 @@
+"""The shape of every tensor, and the value of every number that shape arithmetic makes.
+
+Symbolic dimensions get example sizes, so that shapes are plain integers. A model with such dimensions is inferred
+for two sets of sizes: what differs between the two is dynamic. onnx infers what it can for the whole graph at
+once; where a shape depends on computed numbers, the numbers are computed and onnx is asked again for that node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
+
+from onnxprune.errors import ModelReadError, UsageError
+from onnxprune.model.model import Model, _domain
+from onnxprune.model.numbers import evaluate
+
+__all__ = ["Shapes", "infer", "recompute", "symbols"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+NUMBER_LIMIT = 4096  # elements; a larger integer tensor is data, not a number
+FLOAT_LIMIT = 16  # elements; a small float vector may be the scales of a Resize: its value is known to inference
+BATCH = (3, 5)
+_NUMBERS = tuple(np.dtype(t) for t in (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16))
+LADDERS = {2: ((16, 24), (128, 160), (512, 544)), 3: ((16, 24), (512, 544), (16000, 16160)),
+           4: ((224, 256), (64, 96), (32, 64), (512, 544)), 5: ((32, 64), (112, 128))}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What is known of every tensor by name: its shape (None: unknown), which axes are dynamic, its value."""
+
+    shape: Mapping[str, tuple[int, ...] | None]
+    dynamic: Mapping[str, tuple[bool, ...]]
+    number: Mapping[str, Array]
+    dynamic_number: Mapping[str, npt.NDArray[np.bool_]]
+    sizes: Mapping[str, int]  # the example size of each symbolic dimension
+
+
+@dataclass(slots=True)
+class _Run:
+    types: dict[str, TypeProto]
+    shape: dict[str, tuple[int, ...] | None]
+    number: dict[str, Array]  # every small value that is known, small float vectors included
+
+
+def symbols(model: Model) -> dict[str, tuple[str, int]]:
+    """The symbolic dimensions of the model's inputs: name (or `input.axis` where it has none) -> (input, axis)."""
+    found: dict[str, tuple[str, int]] = {}
+    for info in model.inputs:
+        for axis, size in enumerate(info.shape or ()):
+            if not isinstance(size, int) or size <= 0:
+                found.setdefault(symbol(info.name, axis, size), (info.name, axis))
+    return found
+
+
+def symbol(name: str, axis: int, size: int | str | None) -> str:
+    """The name of a symbolic dimension."""
+    return size if isinstance(size, str) and size else f"{name}.{axis}"
+
+
+def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
+    """Infer shapes and numbers; `sizes` gives example sizes of symbolic dimensions by name.
+
+    Errors: `UsageError` for a name that is no symbolic dimension of the model.
+    """
+    dims = symbols(model)
+    for name in sizes or {}:
+        if name not in dims:
+            raise UsageError(f"no symbolic dimension {name!r}: the model has {', '.join(sorted(dims)) or 'none'}")
+    best: tuple[_Run, dict[str, int], list[dict[str, int]]] | None = None
+    unknown = -1
+    for first, others in _candidates(model, dims, sizes or {}):
+        run = _infer_once(model, first)
+        missing = sum(shape is None for shape in run.shape.values())
+        if best is None or missing < unknown:
+            best, unknown = (run, first, others), missing
+        if not missing:
+            break
+    assert best is not None
+    run, first, others = best
+    other = None
+    for second in others:
+        other = _infer_once(model, second)
+        if sum(shape is None for shape in other.shape.values()) <= unknown:
+            break
+    return _compare(run, other if others else run, first)
+
+
+def _candidates(
+    model: Model, dims: Mapping[str, tuple[str, int]], given: Mapping[str, int]
+) -> list[tuple[dict[str, int], list[dict[str, int]]]]:
+    """Example sizes to try, with what to compare each with: all dimensions changed, else the batch alone."""
+    if not dims:
+        return [({}, [])]
+    ranks = {info.name: len(info.shape or ()) for info in model.inputs}
+    rungs = max(len(LADDERS.get(ranks[name], LADDERS[4])) for name, _ in dims.values())
+    tried: list[tuple[dict[str, int], list[dict[str, int]]]] = []
+    for batch in (BATCH, (1, 1)):
+        for rung in range(rungs):
+            sets: tuple[dict[str, int], dict[str, int]] = ({}, {})
+            for dim, (name, axis) in dims.items():
+                ladder = LADDERS.get(ranks[name], LADDERS[4])
+                pair = batch if axis == 0 else ladder[min(rung, len(ladder) - 1)]
+                for chosen, size in zip(sets, pair, strict=True):
+                    chosen[dim] = given.get(dim, size)
+            others = [sets[1], sets[0] | {d: sets[1][d] for d, (_, axis) in dims.items() if axis == 0}]
+            others = [other for other in others if other != sets[0]]
+            if (sets[0], others) not in tried:
+                tried.append((sets[0], others))
+    return tried
+
+
+def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
+    skeleton, number = _skeleton(model, sizes)
+    try:
+        inferred = shape_inference.infer_shapes(skeleton, data_prop=True).graph
+    except shape_inference.InferenceError:
+        inferred = skeleton.graph  # node by node below: what can be known is
+    types = {v.name: v.type for group in (inferred.input, inferred.value_info, inferred.output) for v in group}
+    for tensor in inferred.initializer:
+        types.setdefault(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
+    run = _Run(types, {}, number)
+    for name, kind in types.items():
+        run.shape[name] = _concrete(kind)
+    for node in model.frame.graph.node:
+        _infer_node(model, run, node)
+    return run
+
+
+def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[str, Array]]:
+    """The frame with sizes for symbols, weights as inputs, and small numbers as initializers."""
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model.frame)
+    graph = skeleton.graph
+    del graph.value_info[:]
+    for value in graph.output:
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.ClearField("shape")
+    kept = [v for v in graph.input if v.name not in model.tensors]
+    inputs = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in kept]
+    del graph.input[:]
+    for value in inputs:
+        if value.type.WhichOneof("value") == "tensor_type" and value.type.tensor_type.HasField("shape"):
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                if not dim.HasField("dim_value") or dim.dim_value <= 0:
+                    dim.dim_value = sizes[symbol(value.name, axis, dim.dim_param or None)]
+        graph.input.append(value)
+    number: dict[str, Array] = {}
+    for name, info in model.weights.items():
+        elements = int(np.prod(info.shape, dtype=np.int64))
+        small = elements <= (FLOAT_LIMIT if info.dtype.kind == "f" else NUMBER_LIMIT) and info.dtype in _NUMBERS
+        if small:
+            number[name] = model.array(name)
+        if info.constant_node is None:
+            if small:
+                graph.initializer.append(numpy_helper.from_array(number[name], name))
+            else:
+                graph.input.append(
+                    helper.make_tensor_value_info(name, model.tensors[name].data_type, list(info.shape))
+                )
+    return skeleton, number
+
+
+def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
+    if kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.HasField("shape"):
+        return None
+    dims = kind.tensor_type.shape.dim
+    return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+
+
+def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
+    """Compute the node's numbers, and its shapes where the whole-graph inference did not find them."""
+    opset = model.opsets.get(_domain(node.domain), 1)
+    values = _node_values(run, node, opset)
+    if values is not None:
+        for name, value in zip(node.output, values, strict=False):
+            if name and _is_known(value):
+                run.number[name] = value
+                run.shape[name] = value.shape
+                run.types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+    if any(name and run.shape.get(name) is None for name in node.output):
+        _infer_outputs(run, node, opset)
+
+
+def _node_values(run: _Run, node: onnx.NodeProto, opset: int) -> list[Array] | None:
+    if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
+        shape = run.shape.get(node.input[0])
+        return None if shape is None else [_shape_value(node, shape)]
+    if not node.input or any(name and name not in run.number for name in node.input):
+        return None
+    return evaluate(node, [run.number[name] if name else None for name in node.input], opset)
+
+
+def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> Array:
+    if node.op_type == "Size":
+        return np.asarray(int(np.prod(shape, dtype=np.int64)), dtype=np.int64)
+    bounds = {a.name: a.i for a in node.attribute}
+    return np.asarray(shape[slice(bounds.get("start"), bounds.get("end"))], dtype=np.int64)
+
+
+def _is_known(value: Array) -> bool:
+    return value.size <= (FLOAT_LIMIT if value.dtype.kind == "f" else NUMBER_LIMIT) and value.dtype in _NUMBERS
+
+
+def _is_number(value: Array) -> bool:
+    """Integers and truth values count things; of floats only a single one does, a vector may be a weight."""
+    return value.dtype.kind in "ib" or value.size <= 1
+
+
+def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
+    for name in node.output:
+        run.shape.setdefault(name, None)
+    if not onnx.defs.has(node.op_type, opset, _domain(node.domain)):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opset, _domain(node.domain))
+    types = {name: run.types[name] for name in node.input if name in run.types}
+    if any(name and name not in types for name in node.input):
+        return
+    data = {
+        name: numpy_helper.from_array(run.number[name], name)
+        for name in node.input
+        if name in run.number
+    }
+    try:
+        made = shape_inference.infer_node_outputs(schema, node, types, data)
+    except (shape_inference.InferenceError, RuntimeError):  # what onnx cannot infer stays unknown: a fact, no failure
+        return
+    for name, kind in made.items():
+        run.types[name] = kind
+        run.shape[name] = _concrete(kind)
+
+
+def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int]) -> Shapes:
+    """What differs between two runs is dynamic; a tensor that the second run does not know is dynamic throughout."""
+    dynamic: dict[str, tuple[bool, ...]] = {}
+    dynamic_number: dict[str, npt.NDArray[np.bool_]] = {}
+    for name, shape in first.shape.items():
+        if shape is None:
+            continue
+        other = first.shape[name] if second is None or second is first else second.shape.get(name)
+        if other is not None and len(other) == len(shape):
+            dynamic[name] = tuple(a != b for a, b in zip(shape, other, strict=True))
+        else:
+            dynamic[name] = (True,) * len(shape)
+    numbers = {name: number for name, number in first.number.items() if _is_number(number)}
+    for name, number in numbers.items():
+        value = number if second is None or second is first else second.number.get(name)
+        if value is not None and value.shape == number.shape:
+            dynamic_number[name] = np.asarray(value != number)
+        else:
+            dynamic_number[name] = np.ones(number.shape, dtype=np.bool_)
+    return Shapes(first.shape, dynamic, numbers, dynamic_number, dict(sizes))
+
+
+def recompute(model: Model, index: int, inputs: list[Array | None]) -> Array:
+    """The first output of node `index` for other numbers than those it was inferred with.
+
+    Errors: `ModelReadError` where the node cannot be run alone (it could before, so this is not expected).
+    """
+    node = model.frame.graph.node[index]
+    values = evaluate(node, inputs, model.opsets.get(_domain(node.domain), 1))
+    if values is None:
+        raise ModelReadError(f"cannot compute {node.op_type} {node.name!r} of the model's shape arithmetic")
+    return values[0]
