@@ -1,6 +1,7 @@
 """The one room that touches onnx: reading, shapes, edits and writing of models."""
 
-from onnxprune.model.inference import Shapes, infer
+from onnxprune.model.edit import Edit
+from onnxprune.model.inference import Shapes, infer, recompute
 from onnxprune.model.model import Array, Model, Node, TensorInfo, WeightInfo
 
-__all__ = ["Array", "Model", "Node", "Shapes", "TensorInfo", "WeightInfo", "infer"]
+__all__ = ["Array", "Edit", "Model", "Node", "Shapes", "TensorInfo", "WeightInfo", "infer", "recompute"]

@@ -17,7 +17,7 @@ import onnx
 from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
-from onnxprune.model.model import Model, _domain
+from onnxprune.model.model import Model, _domain, dtype_of
 from onnxprune.model.numbers import evaluate
 
 __all__ = ["Shapes", "infer", "recompute", "symbols"]
@@ -40,6 +40,7 @@ class Shapes:
     dynamic: Mapping[str, tuple[bool, ...]]
     number: Mapping[str, Array]
     dynamic_number: Mapping[str, npt.NDArray[np.bool_]]
+    dtype: Mapping[str, np.dtype[Any]]
     sizes: Mapping[str, int]  # the example size of each symbolic dimension
 
 
@@ -256,7 +257,8 @@ def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int]) -> Shap
             dynamic_number[name] = np.asarray(value != number)
         else:
             dynamic_number[name] = np.ones(number.shape, dtype=np.bool_)
-    return Shapes(first.shape, dynamic, numbers, dynamic_number, dict(sizes))
+    dtypes = {name: dtype_of(kind.tensor_type.elem_type) for name, kind in first.types.items()}
+    return Shapes(first.shape, dynamic, numbers, dynamic_number, dtypes, dict(sizes))
 
 
 def recompute(model: Model, index: int, inputs: list[Array | None]) -> Array:

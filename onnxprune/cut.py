@@ -1,0 +1,273 @@
+"""The one cut: every tensor's keep mask is read off the types of its axes, for silencing and for removing alike.
+
+`mask` multiplies by zero wherever a contraction reads an index that goes; shapes stay. `shrink` removes the same
+indices from every weight and corrects the numbers that count or index them. For every input, both give the same
+outputs: that is the theorem which each run proves before it writes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxprune.dependency import Analysis
+from onnxprune.dimensions import Dimension, Mask, count, keep_mask
+from onnxprune.model import Array, Edit, Model, recompute
+from onnxprune.plan import Plan
+from onnxprune.rules.facts import Attribute, Counts, Indexes, Operand, Reads
+
+__all__ = ["mask", "shrink"]
+
+
+class _Cut:
+    """What stays of each axis under one plan."""
+
+    def __init__(self, analysis: Analysis, plan: Plan) -> None:
+        self.analysis, self.plan, self.model = analysis, plan, analysis.model
+        self.counts = plan.counts
+        self._masks: dict[Dimension, Mask | None] = {}
+
+    def mask_of(self, dim: Dimension) -> Mask | None:
+        """The keep mask of a resolved type, or None where all of it stays."""
+        if dim not in self._masks:
+            kept = keep_mask(dim, self.plan.keep)
+            self._masks[dim] = None if kept.all() else kept
+        return self._masks[dim]
+
+    def masks(self, tensor: str) -> list[Mask | None]:
+        """The keep mask of every axis of a tensor."""
+        return [self.mask_of(dim) for dim in self.analysis.dims(tensor)]
+
+    def size(self, dim: Dimension) -> int:
+        """How many indices of a dimension, as a rule stated it, stay."""
+        return count(self.analysis.type_of(dim), self.counts)
+
+
+def mask(analysis: Analysis, plan: Plan) -> Model:
+    """The model with every index that goes silenced where it is read; same shapes, same names."""
+    cut, model = _Cut(analysis, plan), analysis.model
+    edit = Edit(model)
+    silent: dict[tuple[int, int], list[tuple[int, Mask]]] = defaultdict(list)
+    for statement in analysis.notes(Reads):
+        assert isinstance(statement.fact, Reads)
+        operand = statement.fact.operand
+        name = model.nodes[statement.node].inputs[operand]
+        kept = cut.masks(name)[statement.fact.axis]
+        if kept is not None:
+            silent[statement.node, operand].append((statement.fact.axis, kept))
+    for (node, operand), axes in silent.items():
+        name = model.nodes[node].inputs[operand]
+        dims = analysis.axes[name]
+        factor: Array = np.ones((1,) * len(dims), dtype=np.bool_)
+        for axis, kept in axes:
+            factor = factor & kept.reshape([-1 if k == axis else 1 for k in range(len(dims))])
+        if name in model.weights:
+            weight = model.array(name)
+            silenced = edit.add(f"{name}__silenced", weight * factor.astype(weight.dtype))
+        else:
+            dtype = analysis.shapes.dtype[name]
+            zeros = edit.add(f"{name}__keep", factor.astype(dtype))
+            silenced = edit.insert(node, "Mul", [name, zeros], f"{name}__silenced")
+        edit.connect(node, operand, silenced)
+    return edit.done()
+
+
+def shrink(analysis: Analysis, plan: Plan) -> Model:
+    """The model with every index that goes removed: smaller weights, corrected numbers, everything else untouched."""
+    cut, model = _Cut(analysis, plan), analysis.model
+    edit = Edit(model)
+    for name in model.weights:
+        masks = cut.masks(name)
+        if any(m is not None for m in masks):
+            edit.replace(name, _take(model.array(name), masks))
+    numbers = _Numbers(cut)
+    covered = _correct_numbers(cut, edit, numbers)
+    _keep_values(cut, edit, numbers, covered)
+    for name in analysis.axes:
+        masks = cut.masks(name)
+        if any(m is not None for m in masks):
+            edit.resize(name, [None if m is None else int(m.sum()) for m in masks])
+    return edit.done()
+
+
+def _take(array: Array, masks: Sequence[Mask | None]) -> Array:
+    """The kept indices of every axis, in one copy."""
+    changed = [axis for axis, m in enumerate(masks) if m is not None]
+    if len(changed) == 1:
+        kept = masks[changed[0]]
+        assert kept is not None
+        return np.compress(kept, array, axis=changed[0])
+    index = [np.arange(n) if m is None else np.flatnonzero(m) for n, m in zip(array.shape, masks, strict=True)]
+    return array[np.ix_(*index)]
+
+
+class _Numbers:
+    """What the model's shape arithmetic yields once the weights are cut."""
+
+    def __init__(self, cut: _Cut) -> None:
+        self.cut = cut
+        self.known: dict[str, Array] = {}
+        self.maker = {name: node for node in cut.model.nodes for name in node.outputs}
+
+    def after(self, name: str) -> Array:
+        """The value of a number tensor after the cut, before any correction."""
+        stack = [name]
+        while stack:
+            current = stack[-1]
+            if current not in self.known:
+                missing = [i for i in self._inputs(current) if i not in self.known]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                self.known[current] = self._compute(current)
+            stack.pop()
+        return self.known[name]
+
+    def _inputs(self, name: str) -> list[str]:
+        node = self.maker.get(name)
+        if name in self.cut.model.weights or node is None or node.op_type in ("Shape", "Size"):
+            return []
+        return [i for i in node.inputs if i]
+
+    def _compute(self, name: str) -> Array:
+        node, before = self.maker.get(name), self.cut.analysis.shapes.number.get(name)
+        if name in self.cut.model.weights:
+            return self.cut.model.array(name) if before is None else before
+        assert node is not None
+        if node.op_type in ("Shape", "Size"):
+            sizes = [count(dim, self.cut.counts) for dim in self.cut.analysis.dims(node.inputs[0])]
+            if not sizes or before is None:
+                assert before is not None
+                return before
+            if node.op_type == "Size":
+                return np.asarray(np.prod(sizes), dtype=np.int64)
+            return np.asarray(sizes[slice(node.attributes.get("start"), node.attributes.get("end"))], dtype=np.int64)
+        values = self.cut.analysis.shapes.number
+        if before is not None and all(i in values and np.array_equal(self.known[i], values[i]) for i in node.inputs if i):
+            return before
+        return recompute(self.cut.model, node.index, [self.known[i] if i else None for i in node.inputs])
+
+
+def _correct_numbers(cut: _Cut, edit: Edit, numbers: _Numbers) -> set[tuple[int, int]]:
+    """Make every number that counts or indexes a cut dimension right; returns the (node, input) pairs spoken for."""
+    covered: set[tuple[int, int]] = set()
+    for statement in cut.analysis.notes(Counts, Indexes):
+        node, fact = cut.model.nodes[statement.node], statement.fact
+        if isinstance(fact, Indexes):
+            covered.add((node.index, fact.operand))
+            _renumber(cut, edit, node.index, fact)
+            continue
+        assert isinstance(fact, Counts)
+        if isinstance(fact.place, Operand):
+            covered.add((node.index, fact.place.index))
+        sizes = [None if dim is None else cut.size(dim) for dim in fact.dims]
+        changed = any(size is not None and size != dim.size for size, dim in zip(sizes, fact.dims, strict=True) if dim)
+        if isinstance(fact.place, Attribute):
+            if changed:
+                _set_attribute(cut, edit, node.index, fact, sizes)
+            continue
+        if fact.place.index >= len(node.inputs) or not node.inputs[fact.place.index]:
+            if changed and len(set(sizes)) > 1:
+                edit.connect(node.index, fact.place.index, edit.add(f"{node.name}__sizes", np.asarray(sizes, np.int64)))
+                if fact.instead_of in node.attributes:
+                    edit.set_attribute(node.index, fact.instead_of, None)
+            continue
+        _set_operand(cut, edit, numbers, node.index, fact, sizes)
+    return covered
+
+
+def _set_attribute(cut: _Cut, edit: Edit, node: int, fact: Counts, sizes: Sequence[int | None]) -> None:
+    assert isinstance(fact.place, Attribute)
+    name = fact.place.name
+    old = cut.model.nodes[node].attributes.get(name)
+    if isinstance(old, int) or (old is None and len(sizes) == 1):
+        edit.set_attribute(node, name, sizes[0])
+    elif old is not None or len(set(sizes)) > 1:
+        before = old if old is not None else sizes
+        edit.set_attribute(node, name, [int(b) if s is None else s for b, s in zip(before, sizes, strict=True)])
+
+
+def _set_operand(
+    cut: _Cut, edit: Edit, numbers: _Numbers, node: int, fact: Counts, sizes: Sequence[int | None]
+) -> None:
+    """Correct a number operand: left alone where it comes out right by itself, else replaced for this node."""
+    assert isinstance(fact.place, Operand)
+    position = fact.place.index
+    name = cut.model.nodes[node].inputs[position]
+    shapes = cut.analysis.shapes
+    before, dynamic = shapes.number[name].ravel(), shapes.dynamic_number[name].ravel()
+    after = numbers.after(name).ravel()
+    wanted = after.copy()
+    for k, (size, dim) in enumerate(zip(sizes, fact.dims, strict=True)):
+        if size is not None and dim is not None and not dynamic[k]:
+            if size != dim.size:
+                wanted[k] = size
+            elif after[k] != before[k]:
+                wanted[k] = before[k]
+    if np.array_equal(wanted, after):
+        return
+    if not dynamic.any():
+        corrected = wanted
+    else:
+        found = _as_reshape_target(cut, node, wanted, dynamic)
+        if found is None:
+            where = edit.add(f"{name}__fixed", ~dynamic)
+            values = edit.add(f"{name}__sizes", wanted.astype(np.int64))
+            made = edit.insert(node, "Where", [where, values, name], f"{name}__corrected")
+            edit.connect(node, position, made)
+            return
+        corrected = found
+    shape = shapes.number[name].shape
+    edit.connect(node, position, edit.add(f"{name}__pruned", corrected.reshape(shape).astype(shapes.number[name].dtype)))
+
+
+def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:
+    """A constant Reshape target: 0 where the input's axis is copied, -1 for one axis that is left; None if it needs more."""
+    call = cut.model.nodes[node]
+    if call.op_type != "Reshape" or call.attributes.get("allowzero", 0):
+        return None
+    x, y = cut.analysis.axes[call.inputs[0]], cut.analysis.axes[call.outputs[0]]
+    target = wanted.copy()
+    open_axes = []
+    for k in np.flatnonzero(dynamic):
+        if k < len(x) and x[k].size == y[k].size and cut.analysis.type_of(x[k]) == cut.analysis.type_of(y[k]):
+            target[k] = 0
+        else:
+            open_axes.append(k)
+    if len(open_axes) > 1 or (open_axes and (target == -1).any()):
+        return None
+    target[open_axes] = -1
+    return target
+
+
+def _renumber(cut: _Cut, edit: Edit, node: int, fact: Indexes) -> None:
+    kept = cut.mask_of(cut.analysis.type_of(fact.dim))
+    if kept is None:
+        return
+    name = cut.model.nodes[node].inputs[fact.operand]
+    indices = cut.analysis.shapes.number[name]
+    for axis, m in enumerate(cut.masks(name)):
+        if m is not None:
+            indices = np.compress(m, indices, axis=axis)
+    place = np.cumsum(kept) - 1
+    renumbered = place[np.where(indices < 0, indices + len(kept), indices)].astype(indices.dtype)
+    if not np.array_equal(renumbered, cut.analysis.shapes.number[name]):
+        edit.connect(node, fact.operand, edit.add(f"{name}__renumbered", renumbered))
+
+
+def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[int, int]]) -> None:
+    """A size that is used as a number (1/sqrt of a head's width) keeps the value that it had."""
+    shapes = cut.analysis.shapes
+    for node in cut.model.nodes:
+        if all(name in shapes.number for name in node.outputs):
+            continue
+        for position, name in enumerate(node.inputs):
+            if (node.index, position) in covered or name not in shapes.number or name in cut.model.weights:
+                continue
+            before, after = shapes.number[name], numbers.after(name)
+            differs = before != after
+            if np.shape(after) == before.shape and np.any(differs & ~shapes.dynamic_number[name]):
+                edit.connect(node.index, position, edit.add(f"{name}__value", before))
+

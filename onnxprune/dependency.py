@@ -1,0 +1,272 @@
+"""From facts to types to groups: what belongs together, what is fixed and why.
+
+`analyse` asks every node's rule for its facts and unifies them. A group is an atom that is not fixed and occurs in a
+weight: keeping or removing one of its indices is one decision, wherever it occurs. The same facts make a `networkx`
+multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node that stated them; see `explanation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnxprune.dimensions import Atom, Dimension, atoms
+from onnxprune.model import Model, Node, Shapes, infer
+from onnxprune.rules import Registry, registry
+from onnxprune.rules.call import Call, Tensor
+from onnxprune.rules.facts import Fact, Fixed, Reads, Same, Work
+from onnxprune.unification import Unification
+
+__all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
+
+GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who stated something: the index of a node (-1: the graph), and for what reason nothing may be cut there."""
+
+    node: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Axis `axis` of weight `tensor`, whose indices have the type `dim`."""
+
+    tensor: str
+    axis: int
+    dim: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Indices that can be removed one by one, each from all `sites` at once."""
+
+    name: str
+    atom: Atom
+    sites: tuple[Site, ...]
+
+    @property
+    def size(self) -> int:
+        """How many indices the group has."""
+        return self.atom.size
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Axis `axis` of weight `tensor` is left alone, wholly or in part, because `node` gives `reason`."""
+
+    tensor: str
+    axis: int
+    reason: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A fact and the index of the node whose rule stated it (-1: the graph itself)."""
+
+    node: int
+    fact: Fact
+
+
+class Analysis:
+    """The types of one model's dimensions. Made by `analyse`; never changed afterwards."""
+
+    def __init__(
+        self,
+        model: Model,
+        shapes: Shapes,
+        axes: Mapping[str, tuple[Atom, ...]],
+        statements: tuple[Statement, ...],
+        types: Unification[Cause],
+    ) -> None:
+        self.model = model
+        self.shapes = shapes
+        self.axes = axes
+        self.statements = statements
+        self._types = types
+        self._dims: dict[str, tuple[Dimension, ...]] = {}
+
+    def dims(self, tensor: str) -> tuple[Dimension, ...]:
+        """The type of every axis of `tensor`; empty where its shape is not known."""
+        found = self._dims.get(tensor)
+        if found is None:
+            found = self._dims[tensor] = tuple(self.type_of(axis) for axis in self.axes.get(tensor, ()))
+        return found
+
+    def type_of(self, dim: Dimension) -> Dimension:
+        """The resolved type of a dimension as a rule stated it."""
+        return self._types.resolve(dim)
+
+    def cause_of(self, atom: Atom) -> Cause | None:
+        """Why an atom of a resolved type is fixed; None where it is free."""
+        return self._types.cause_of(atom)
+
+    def node_name(self, index: int) -> str:
+        """The name of a node, or of the graph."""
+        return "graph" if index == GRAPH else self.model.nodes[index].name
+
+    def notes(self, *kinds: type) -> Iterator[Statement]:
+        """The statements whose fact is of one of `kinds`."""
+        return (s for s in self.statements if isinstance(s.fact, kinds))
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Every group, in the order in which the graph first uses one of its weights."""
+        sites: dict[Atom, list[Site]] = {}
+        for tensor in self._weights_in_use:
+            for axis, dim in enumerate(self.dims(tensor)):
+                for atom in dict.fromkeys(atoms(dim)):
+                    if atom.size > 1 and self.cause_of(atom) is None:
+                        sites.setdefault(atom, []).append(Site(tensor, axis, dim))
+        heavy = {atom: found for atom, found in sites.items() if any(self._is_weight(s.tensor) for s in found)}
+        names = _group_names(self, heavy)
+        return tuple(Group(names[atom], atom, tuple(found)) for atom, found in heavy.items())
+
+    @cached_property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Every axis of a weight that is fixed, wholly or in part, with the reason."""
+        found = []
+        for tensor in self._weights_in_use:
+            if not self._is_weight(tensor):
+                continue
+            for axis, dim in enumerate(self.dims(tensor)):
+                causes = {c: None for atom in atoms(dim) if atom.size > 1 and (c := self.cause_of(atom)) is not None}
+                found.extend(Refusal(tensor, axis, c.reason, self.node_name(c.node)) for c in causes)
+        return tuple(found)
+
+    @cached_property
+    def work(self) -> tuple[tuple[int, Work], ...]:
+        """(node, work) of every node that multiplies and adds, its dimensions resolved."""
+        return tuple(
+            (s.node, Work(s.fact.coefficient, tuple(self.type_of(d) for d in s.fact.dims)))
+            for s in self.notes(Work)
+            if isinstance(s.fact, Work)
+        )
+
+    @cached_property
+    def _weights_in_use(self) -> tuple[str, ...]:
+        used = dict.fromkeys(name for node in self.model.nodes for name in node.inputs)
+        return tuple(name for name in used if name in self.model.weights)
+
+    def _is_weight(self, tensor: str) -> bool:
+        """Floats and the small integers of quantized weights; 64-bit and 32-bit integers and truth values are not."""
+        info = self.model.weights[tensor]
+        return len(info.shape) > 0 and (info.dtype.kind in "fV" or info.dtype.itemsize == 1) and info.dtype != bool
+
+
+def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registry = registry) -> Analysis:
+    """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name."""
+    shapes = infer(model, sizes)
+    return _Analyser(model, shapes, rules).run()
+
+
+class _Analyser:
+    """One walk over the nodes: facts are collected and unified as they come."""
+
+    def __init__(self, model: Model, shapes: Shapes, rules: Registry) -> None:
+        self.model, self.shapes, self.rules = model, shapes, rules
+        self.types: Unification[Cause] = Unification()
+        self.statements: list[Statement] = []
+        self.next_id = 0
+        self.axes: dict[str, tuple[Atom, ...]] = {}
+        self.tensors: dict[str, Tensor | None] = {}
+
+    def run(self) -> Analysis:
+        for info in self.model.inputs:
+            self.fix_all(info.name, GRAPH, "a graph input")
+        if self.model.frame.ir_version >= 4:
+            for value in self.model.frame.graph.input:
+                if value.name in self.model.tensors:
+                    self.fix_all(value.name, GRAPH, "a graph input may replace this weight")
+        for node in self.model.nodes:
+            self.visit(node)
+        for info in self.model.outputs:
+            self.fix_all(info.name, GRAPH, "a graph output")
+        for name in sorted(self.model.captured):
+            self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
+        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types)
+
+    def new_atom(self, size: int) -> Atom:
+        atom = Atom(self.next_id, size)
+        self.next_id += 1
+        return atom
+
+    def tensor(self, name: str) -> Tensor | None:
+        """The tensor as rules see it; None where its shape is not known."""
+        if name not in self.tensors:
+            info = self.model.weights.get(name)
+            shape = self.shapes.shape.get(name) if info is None else info.shape
+            if shape is None:
+                self.tensors[name] = None
+            else:
+                dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
+                dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
+                self.tensors[name] = Tensor(name, dims, dynamic, self.shapes.number.get(name), info is not None)
+                for dim, is_dynamic in zip(dims, dynamic, strict=True):
+                    if is_dynamic:
+                        self.state(GRAPH, Fixed(dim, "a dynamic axis"))
+        return self.tensors[name]
+
+    def visit(self, node: Node) -> None:
+        """Ask the node's rule; without one, or without shapes, everything that it touches is fixed."""
+        if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
+            return  # shape arithmetic: its numbers are corrected where they are used
+        inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
+        outputs = tuple(self.tensor(name) if name else None for name in node.outputs)
+        for name in node.inputs:
+            if name in self.shapes.number and name not in self.model.weights:
+                self.fix_all(name, node.index, "its values are computed from shapes")
+        opset = self.model.opsets.get(node.domain, 1)
+        rule = self.rules.find(node.domain, node.op_type, opset)
+        if rule is None:
+            self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
+            return
+        for name in (*node.inputs, *node.outputs):
+            if name and self.tensors[name] is None:
+                self.fix_node(node, f"the shape of {name!r} is not known")
+                return
+        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom)
+        for fact in rule.function(call):
+            self.state(node.index, fact)
+
+    def state(self, node: int, fact: Fact) -> None:
+        self.statements.append(Statement(node, fact))
+        if isinstance(fact, Same):
+            self.types.same(fact.left, fact.right, Cause(node, "its two sides have no common refinement"))
+        elif isinstance(fact, Fixed):
+            self.types.fix(fact.dim, Cause(node, fact.reason))
+
+    def fix_node(self, node: Node, reason: str) -> None:
+        for name in (*node.inputs, *node.outputs):
+            self.fix_all(name, node.index, reason)
+
+    def fix_all(self, name: str, node: int, reason: str) -> None:
+        tensor = self.tensor(name) if name else None
+        for dim in tensor.dims if tensor is not None else ():
+            self.state(node, Fixed(dim, reason))
+
+
+def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[Atom, str]:
+    """A group is named after the first weight that makes its indices, without the trailing `.weight`."""
+    reads = {(s.node, s.fact.operand, s.fact.axis) for s in analysis.notes(Reads) if isinstance(s.fact, Reads)}
+    consumer: dict[str, tuple[Node, int]] = {}
+    for node in analysis.model.nodes:
+        for position, name in enumerate(node.inputs):
+            consumer.setdefault(name, (node, position))
+    names: dict[Atom, str] = {}
+    taken: dict[str, int] = {}
+    for atom, found in sites.items():
+        weights = [s for s in found if len(analysis.model.weights[s.tensor].shape) > 1] or found
+        made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
+        first = (made or weights)[0].tensor
+        name = first.removesuffix(".weight")
+        if name == first and (name.startswith("onnx::") or "/" in name or name.isdigit()):
+            name = consumer[first][0].name
+        taken[name] = taken.get(name, 0) + 1
+        names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
+    return names
+

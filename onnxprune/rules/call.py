@@ -1,0 +1,114 @@
+"""One node as its rule sees it: tensors whose axes are dimensions, known numbers, attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune.dimensions import Atom, Dimension, Product, Sum
+
+__all__ = ["Call", "Tensor", "joined", "merged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output: `tensor[k]` is the dimension of axis k, negative k counts from the end."""
+
+    name: str
+    dims: tuple[Atom, ...]
+    dynamic: tuple[bool, ...]
+    number: npt.NDArray[Any] | None
+    constant: bool  # an initializer or the value of a Constant node
+
+    def __getitem__(self, axis: int) -> Atom:
+        return self.dims[axis]
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.dims)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes, with example sizes for dynamic axes."""
+        return tuple(dim.size for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node; `inputs` and `outputs` hold None where the node leaves one out."""
+
+    op_type: str
+    opset: int
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor | None, ...]
+    attributes: dict[str, Any]
+    new_atom: Callable[[int], Atom]
+
+    @property
+    def x(self) -> Tensor:
+        """The first input."""
+        tensor = self.inputs[0]
+        assert tensor is not None
+        return tensor
+
+    @property
+    def y(self) -> Tensor:
+        """The first output."""
+        tensor = self.outputs[0]
+        assert tensor is not None
+        return tensor
+
+    def input(self, index: int) -> Tensor | None:
+        """Input `index`, or None where the node does not have it."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def number(self, index: int) -> list[Any] | None:
+        """The known values of input `index` as a flat list, or None where it is absent or not known."""
+        tensor = self.input(index)
+        return None if tensor is None or tensor.number is None else np.asarray(tensor.number).ravel().tolist()
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute, or `default`."""
+        value = self.attributes.get(name)
+        return default if value is None else value
+
+    def axes(self, operand: int = 1) -> tuple[int, ...] | None:
+        """`axes` as an attribute or as an input (later opsets), counted from the front; None where not given."""
+        axes = self.number(operand) if self.input(operand) is not None else self.attribute("axes")
+        if axes is None:
+            return None
+        rank = self.x.rank
+        return tuple(sorted(int(axis) % rank for axis in axes)) if rank else ()
+
+    def new(self, size: int) -> Atom:
+        """A dimension that no axis states by itself, such as the groups of a convolution."""
+        return self.new_atom(size)
+
+    def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
+        """The product of the sizes of all axes of `tensor` except `but`; a dynamic first axis, the batch, counts one."""
+        size = 1
+        for axis, dim in enumerate(tensor.dims):
+            if axis not in but and not (axis == 0 and tensor.dynamic[0]):
+                size *= dim.size
+        return size
+
+    def all_axes(self) -> Iterator[Atom]:
+        """Every axis of every input and output."""
+        for tensor in (*self.inputs, *self.outputs):
+            if tensor is not None:
+                yield from tensor.dims
+
+
+def merged(*factors: Dimension) -> Dimension:
+    """The row-major merge of `factors`; of none, a dimension of one index."""
+    return factors[0] if len(factors) == 1 else Product(factors)
+
+
+def joined(*parts: Dimension) -> Dimension:
+    """The concatenation of `parts`."""
+    return parts[0] if len(parts) == 1 else Sum(parts)

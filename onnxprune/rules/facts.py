@@ -1,0 +1,88 @@
+"""What a rule may say of one node.
+
+Two facts constrain the types: `Same` and `Fixed`. Four notes constrain nothing and tell others what they need:
+where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
+index a dimension (so that the cut can correct them), and how much work the node does (so that costs are exact).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from onnxprune.dimensions import Dimension
+
+__all__ = ["Attribute", "Counts", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Same", "Work"]
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """`left` and `right` are one dimension."""
+
+    left: Dimension
+    right: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """No index of `dim` may be removed, because of `reason`."""
+
+    dim: Dimension
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The node contracts axis `axis` of its input `operand`: multiplied by zero there, an index is silent."""
+
+    operand: int
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A number tensor of the model: input `index` of the node."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A number, or a list of numbers, in attribute `name` of the node."""
+
+    name: str
+
+
+Place: TypeAlias = Operand | Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The numbers at `place` are the sizes of `dims`, one by one; None where a number counts nothing that can change.
+
+    A place that is absent (Split without sizes) is filled in only when its default would be wrong; `instead_of`
+    names the attribute that must go then.
+    """
+
+    place: Place
+    dims: tuple[Dimension | None, ...]
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """The values of input `operand` are indices into `dim`."""
+
+    operand: int
+    dim: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The node does `coefficient` x the product of the sizes of `dims` multiply-accumulates, for a batch of one."""
+
+    coefficient: int
+    dims: tuple[Dimension, ...]
+
+
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Work

@@ -1,0 +1,59 @@
+"""Norms and quantization: per-channel parameters follow their axis, axes that share statistics are fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxprune.rules.call import Call
+from onnxprune.rules.elementwise import broadcast, carry
+from onnxprune.rules.facts import Fact, Fixed, Same
+from onnxprune.rules.registry import rule
+
+
+@rule("BatchNormalization")
+def batch_normalization(n: Call) -> Iterator[Fact]:
+    """Scale, bias, mean and variance (and the running ones that training mode writes) follow the channels."""
+    yield from carry(n.x, n.y)
+    for tensor in (*n.inputs[1:], *n.outputs[1:]):
+        if tensor is not None:
+            yield Same(tensor[0], n.x[1])
+
+
+@rule("InstanceNormalization")
+def instance_normalization(n: Call) -> Iterator[Fact]:
+    """Scale and bias follow the channels; the axes after them share statistics."""
+    yield from carry(n.x, n.y)
+    for tensor in n.inputs[1:]:
+        assert tensor is not None
+        yield Same(tensor[0], n.x[1])
+    yield from (Fixed(dim, "its indices share the statistics of a norm") for dim in n.x.dims[2:])
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_normalization(n: Call) -> Iterator[Fact]:
+    """Every axis from `axis` on shares statistics; scale and bias are broadcast to the input."""
+    yield from carry(n.x, n.y)
+    first = int(n.attribute("axis", -1)) % n.x.rank
+    for tensor in n.inputs[1:]:
+        if tensor is not None:
+            yield from broadcast(tensor, n.x)
+    for tensor in n.outputs[1:]:
+        if tensor is not None:
+            yield from (Same(a, b) for a, b in zip(n.x.dims[:first], tensor.dims, strict=False))
+    yield from (Fixed(dim, "its indices share the statistics of a norm") for dim in n.x.dims[first:])
+
+
+@rule("QuantizeLinear", "DequantizeLinear")
+def quantize_linear(n: Call) -> Iterator[Fact]:
+    """Scale and zero point follow `axis` where there is one per index; blocks of several indices fix it."""
+    yield from carry(n.x, n.y)
+    axis = int(n.attribute("axis", 1)) % max(n.x.rank, 1)
+    for tensor in n.inputs[1:]:
+        if tensor is None or not tensor.rank or tensor.shape == (1,):
+            continue
+        if tensor.rank == 1:
+            yield Same(tensor[0], n.x[axis])
+            continue
+        for k, (a, b) in enumerate(zip(tensor.dims, n.x.dims, strict=True)):
+            yield Same(a, b) if k != axis else Fixed(b, "quantized in blocks")
+        yield Fixed(tensor[axis], "quantized in blocks")

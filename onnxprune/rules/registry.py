@@ -1,0 +1,68 @@
+"""Which rule speaks for an operator: one table, filled by `@rule`, looked up by domain, name and opset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from onnxprune.rules.call import Call
+from onnxprune.rules.facts import Fact
+
+__all__ = ["Registry", "Rule", "RuleFunction", "registry", "rule"]
+
+RuleFunction: TypeAlias = Callable[[Call], Iterator[Fact]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for the versions `since` to `until` (inclusive; None: no end) of one operator."""
+
+    domain: str
+    op_type: str
+    since: int
+    until: int | None
+    function: RuleFunction
+
+    def covers(self, opset: int) -> bool:
+        """Whether the rule speaks for this opset version."""
+        return self.since <= opset and (self.until is None or opset <= self.until)
+
+
+class Registry:
+    """Rules by operator; two rules for one version of an operator are a mistake, found when the second is added."""
+
+    def __init__(self) -> None:
+        self._rules: dict[tuple[str, str], list[Rule]] = {}
+
+    def add(self, new: Rule) -> None:
+        """Add a rule; `ValueError` when a version would have two."""
+        known = self._rules.setdefault((new.domain, new.op_type), [])
+        for other in known:
+            if other.covers(new.since) or new.covers(other.since):
+                raise ValueError(f"two rules for {new.domain or 'ai.onnx'}::{new.op_type}, opset {new.since}")
+        known.append(new)
+
+    def find(self, domain: str, op_type: str, opset: int) -> Rule | None:
+        """The rule for this version of an operator, or None."""
+        return next((r for r in self._rules.get((domain, op_type), ()) if r.covers(opset)), None)
+
+    def __iter__(self) -> Iterator[Rule]:
+        for known in self._rules.values():
+            yield from known
+
+
+registry = Registry()
+
+
+def rule(
+    *op_types: str, since: int = 1, until: int | None = None, domain: str = ""
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a function as the rule of one or several operators."""
+
+    def register(function: RuleFunction) -> RuleFunction:
+        for op_type in op_types:
+            registry.add(Rule(domain, op_type, since, until, function))
+        return function
+
+    return register
