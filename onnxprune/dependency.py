@@ -7,7 +7,7 @@ multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -188,6 +188,7 @@ class _Analyser:
             self.fix_all(info.name, GRAPH, "a graph output")
         for name in sorted(self.model.captured):
             self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
+        self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types)
 
     def new_atom(self, size: int) -> Atom:
@@ -206,13 +207,12 @@ class _Analyser:
                 dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
                 dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
                 self.tensors[name] = Tensor(name, dims, dynamic, self.shapes.number.get(name), info is not None)
-                for dim, is_dynamic in zip(dims, dynamic, strict=True):
-                    if is_dynamic:
-                        self.state(GRAPH, Fixed(dim, "a dynamic axis"))
         return self.tensors[name]
 
     def visit(self, node: Node) -> None:
         """Ask the node's rule; without one, or without shapes, everything that it touches is fixed."""
+        if node.op_type == "Constant" and node.domain == "":
+            return
         if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
             return  # shape arithmetic: its numbers are corrected where they are used
         inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
@@ -230,8 +230,17 @@ class _Analyser:
                 self.fix_node(node, f"the shape of {name!r} is not known")
                 return
         call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom)
+        spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)
+            if isinstance(fact, Same):
+                spoken.update(_ids(fact.left), _ids(fact.right))
+            elif isinstance(fact, Reads):
+                spoken.add(self.axes[node.inputs[fact.operand]][fact.axis].id)
+        for tensor in inputs:
+            for dim in tensor.dims if tensor is not None else ():
+                if dim.size > 1 and dim.id not in spoken:
+                    self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))
 
     def state(self, node: int, fact: Fact) -> None:
         self.statements.append(Statement(node, fact))
@@ -239,6 +248,13 @@ class _Analyser:
             self.types.same(fact.left, fact.right, Cause(node, "its two sides have no common refinement"))
         elif isinstance(fact, Fixed):
             self.types.fix(fact.dim, Cause(node, fact.reason))
+
+    def fix_dynamic(self) -> None:
+        """A dynamic axis is fixed where it is one atom; in a batch x heads only the batch is, which has its own axis."""
+        for tensor in self.tensors.values():
+            for dim, is_dynamic in zip(tensor.dims, tensor.dynamic, strict=True) if tensor is not None else ():
+                if is_dynamic and isinstance(self.types.resolve(dim), Atom):
+                    self.state(GRAPH, Fixed(dim, "a dynamic axis"))
 
     def fix_node(self, node: Node, reason: str) -> None:
         for name in (*node.inputs, *node.outputs):
@@ -248,6 +264,10 @@ class _Analyser:
         tensor = self.tensor(name) if name else None
         for dim in tensor.dims if tensor is not None else ():
             self.state(node, Fixed(dim, reason))
+
+
+def _ids(dim: Dimension) -> Iterable[int]:
+    return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
 
 
 def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[Atom, str]:

@@ -26,9 +26,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 NUMBER_LIMIT = 4096  # elements; a larger integer tensor is data, not a number
 FLOAT_LIMIT = 16  # elements; a small float vector may be the scales of a Resize: its value is known to inference
-BATCH = (3, 5)
+BATCH = (3, 5)  # primes: a dynamic size shares no factor with a number of heads by accident
 _NUMBERS = tuple(np.dtype(t) for t in (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16))
-LADDERS = {2: ((16, 24), (128, 160), (512, 544)), 3: ((16, 24), (512, 544), (16000, 16160)),
+LADDERS = {2: ((17, 23), (128, 160), (512, 544)), 3: ((17, 23), (512, 544), (16000, 16160)),
            4: ((224, 256), (64, 96), (32, 64), (512, 544)), 5: ((32, 64), (112, 128))}  # fmt: skip
 
 
@@ -48,7 +48,8 @@ class Shapes:
 class _Run:
     types: dict[str, TypeProto]
     shape: dict[str, tuple[int, ...] | None]
-    number: dict[str, Array]  # every small value that is known, small float vectors included
+    number: dict[str, Array]
+    data: dict[str, Array]  # small float vectors, and what is computed from them: known to inference, no numbers
 
 
 def symbols(model: Model) -> dict[str, tuple[str, int]]:
@@ -119,7 +120,7 @@ def _candidates(
 
 
 def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
-    skeleton, number = _skeleton(model, sizes)
+    skeleton, number, data = _skeleton(model, sizes)
     try:
         inferred = shape_inference.infer_shapes(skeleton, data_prop=True).graph
     except shape_inference.InferenceError:
@@ -127,7 +128,7 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     types = {v.name: v.type for group in (inferred.input, inferred.value_info, inferred.output) for v in group}
     for tensor in inferred.initializer:
         types.setdefault(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
-    run = _Run(types, {}, number)
+    run = _Run(types, {}, number, data)
     for name, kind in types.items():
         run.shape[name] = _concrete(kind)
     for node in model.frame.graph.node:
@@ -135,7 +136,7 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     return run
 
 
-def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[str, Array]]:
+def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[str, Array], dict[str, Array]]:
     """The frame with sizes for symbols, weights as inputs, and small numbers as initializers."""
     skeleton = ModelProto()
     skeleton.CopyFrom(model.frame)
@@ -154,19 +155,21 @@ def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[
                     dim.dim_value = sizes[symbol(value.name, axis, dim.dim_param or None)]
         graph.input.append(value)
     number: dict[str, Array] = {}
+    data: dict[str, Array] = {}
     for name, info in model.weights.items():
         elements = int(np.prod(info.shape, dtype=np.int64))
         small = elements <= (FLOAT_LIMIT if info.dtype.kind == "f" else NUMBER_LIMIT) and info.dtype in _NUMBERS
         if small:
-            number[name] = model.array(name)
+            value = model.array(name)
+            (number if _is_number(value) else data)[name] = value
         if info.constant_node is None:
             if small:
-                graph.initializer.append(numpy_helper.from_array(number[name], name))
+                graph.initializer.append(numpy_helper.from_array(value, name))
             else:
                 graph.input.append(
                     helper.make_tensor_value_info(name, model.tensors[name].data_type, list(info.shape))
                 )
-    return skeleton, number
+    return skeleton, number, data
 
 
 def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
@@ -181,9 +184,10 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
     opset = model.opsets.get(_domain(node.domain), 1)
     values = _node_values(run, node, opset)
     if values is not None:
+        pure = not any(name in run.data for name in node.input)
         for name, value in zip(node.output, values, strict=False):
             if name and _is_known(value):
-                run.number[name] = value
+                (run.number if pure and _is_number(value) else run.data)[name] = value
                 run.shape[name] = value.shape
                 run.types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
     if any(name and run.shape.get(name) is None for name in node.output):
@@ -194,9 +198,10 @@ def _node_values(run: _Run, node: onnx.NodeProto, opset: int) -> list[Array] | N
     if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
         shape = run.shape.get(node.input[0])
         return None if shape is None else [_shape_value(node, shape)]
-    if not node.input or any(name and name not in run.number for name in node.input):
+    inputs = [run.number.get(name, run.data.get(name)) if name else None for name in node.input]
+    if not inputs or any(value is None and name for name, value in zip(node.input, inputs, strict=True)):
         return None
-    return evaluate(node, [run.number[name] if name else None for name in node.input], opset)
+    return evaluate(node, inputs, opset)
 
 
 def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> Array:
@@ -224,11 +229,8 @@ def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
     types = {name: run.types[name] for name in node.input if name in run.types}
     if any(name and name not in types for name in node.input):
         return
-    data = {
-        name: numpy_helper.from_array(run.number[name], name)
-        for name in node.input
-        if name in run.number
-    }
+    known = {name: run.number.get(name, run.data.get(name)) for name in node.input}
+    data = {name: numpy_helper.from_array(value, name) for name, value in known.items() if value is not None}
     try:
         made = shape_inference.infer_node_outputs(schema, node, types, data)
     except (shape_inference.InferenceError, RuntimeError):  # what onnx cannot infer stays unknown: a fact, no failure
@@ -250,15 +252,14 @@ def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int]) -> Shap
             dynamic[name] = tuple(a != b for a, b in zip(shape, other, strict=True))
         else:
             dynamic[name] = (True,) * len(shape)
-    numbers = {name: number for name, number in first.number.items() if _is_number(number)}
-    for name, number in numbers.items():
+    for name, number in first.number.items():
         value = number if second is None or second is first else second.number.get(name)
         if value is not None and value.shape == number.shape:
             dynamic_number[name] = np.asarray(value != number)
         else:
             dynamic_number[name] = np.ones(number.shape, dtype=np.bool_)
     dtypes = {name: dtype_of(kind.tensor_type.elem_type) for name, kind in first.types.items()}
-    return Shapes(first.shape, dynamic, numbers, dynamic_number, dtypes, dict(sizes))
+    return Shapes(first.shape, dynamic, first.number, dynamic_number, dtypes, dict(sizes))
 
 
 def recompute(model: Model, index: int, inputs: list[Array | None]) -> Array:
