@@ -47,8 +47,8 @@ class InputLike(Protocol):
         """The element type that the runtime wants."""
 
     @property
-    def shape(self) -> tuple[int | str | None, ...]:
-        """A number for each fixed axis, a symbol or None for each free one; the first axis is the batch."""
+    def shape(self) -> tuple[int | str | None, ...] | None:
+        """A number for each fixed axis, a symbol or None for each free one, the batch first; None if not declared."""
 
 
 @dataclass(frozen=True)
@@ -200,21 +200,24 @@ def _fit(array: Array, wanted: InputLike, convert: Preprocess | None, source: st
             raise UsageError(f"{where}: {error}") from error
     if array.dtype.kind != wanted.dtype.kind:
         raise UsageError(f"{where} is {array.dtype}, the input is {wanted.dtype}; convert the array")
-    shape = ("samples", *wanted.shape[1:])
-    if not wanted.shape:
+    if wanted.shape == ():
         raise UsageError(f"{where}: the input is a single number, without an axis for samples; data cannot feed it")
-    pairs = zip(array.shape[1:], shape[1:], strict=False)
-    if array.ndim != len(shape) or any(isinstance(want, int) and have != want for have, want in pairs):
-        expected = " x ".join("any" if size is None else str(size) for size in shape)
-        raise UsageError(
-            f"{where}: expected shape {expected}, found {' x '.join(map(str, array.shape)) or 'a single number'}"
-        )
+    sizes = array.shape[1:] if wanted.shape is None else wanted.shape[1:]
+    if array.shape == () or not _matches(array.shape[1:], sizes):
+        expected = " x ".join(["samples", *("any" if size is None else str(size) for size in sizes)])
+        found = " x ".join(map(str, array.shape)) or "a single number"
+        raise UsageError(f"{where}: expected shape {expected}, found {found}")
     if len(array) == 0:
         raise UsageError(f"{where} has no samples")
     fitted = array.astype(wanted.dtype, copy=False)
     if wanted.dtype.kind in "iu" and not np.array_equal(fitted, array):
         raise UsageError(f"{where} is {array.dtype} with values that do not fit {wanted.dtype}")
     return fitted
+
+
+def _matches(shape: tuple[int, ...], sizes: tuple[int | str | None, ...]) -> bool:
+    fits = (not isinstance(size, int) or size == actual for actual, size in zip(shape, sizes, strict=False))
+    return len(shape) == len(sizes) and all(fits)
 
 
 def _check_rows(arrays: Mapping[str, Array], source: str) -> None:
@@ -228,7 +231,7 @@ def _check_rows(arrays: Mapping[str, Array], source: str) -> None:
 
 def _fixed_batch(inputs: Sequence[InputLike]) -> int | None:
     """The one batch size that the inputs take, or None where it is free."""
-    fixed = {wanted.name: wanted.shape[0] for wanted in inputs if isinstance(wanted.shape[0], int)}
+    fixed = {wanted.name: wanted.shape[0] for wanted in inputs if wanted.shape and isinstance(wanted.shape[0], int)}
     if len(set(fixed.values())) > 1:
         told = ", ".join(f"'{name}' {size}" for name, size in fixed.items())
         raise UsageError(f"the model's inputs do not share a batch size on their first axis: {told}")

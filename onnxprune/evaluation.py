@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from onnxprune.errors import OnnxPruneError, UsageError
 
 __all__ = ["Evaluate", "Run", "evaluation", "top1", "top1_of"]
 
-Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+Run: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 Evaluate: TypeAlias = Callable[[Run], dict[str, float]]
 
 BATCH = 64
@@ -44,9 +44,12 @@ def top1(outputs: Array, labels: Array) -> float:
 
 
 def top1_of(run: Run, samples: Samples) -> float:
-    """`top1` of the model's first output over all samples."""
+    """`top1` of the model's first output over all samples; UsageError where that has no row for each sample."""
     labels = _labels(samples)
-    rows = [next(iter(run(feed).values())) for feed in samples.batches(BATCH)]
+    rows = [np.asarray(next(iter(run(feed).values()))) for feed in samples.batches(BATCH)]
+    if any(row.ndim < 2 or row.dtype.kind not in "fiu" for row in rows):
+        found = f"shape {rows[0].shape} of {rows[0].dtype}"
+        raise UsageError(f"top1 expected a first output of samples x classes, found {found}; give a module:function")
     return top1(np.concatenate(rows)[: len(samples)], labels)
 
 

@@ -21,7 +21,7 @@ class Input:
     """An input of a model, as `data` sees it."""
 
     name: str
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...] | None
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
 
 
@@ -64,6 +64,14 @@ def test_numbers_of_the_same_kind_become_the_type_of_the_input(npz: Path) -> Non
     np.savez(npz, x=ramp(5, 4, dtype="float64"), ids=ramp(5, 4, dtype="int32"))
     samples = load(str(npz), [X, Input("ids", ("N", 4), np.dtype(np.int64))])
     assert [array.dtype for array in samples.arrays.values()] == [np.float32, np.int64]
+
+
+def test_an_input_without_a_shape_takes_any(npz: Path) -> None:
+    """Where the model does not declare a shape, rank and sizes are left to the runtime, and the batch is free."""
+    np.savez(npz, x=ramp(5, 4, 3))
+    samples = load(str(npz), [Input("x", None)])
+    assert samples.arrays["x"].shape == (5, 4, 3)
+    assert samples.fixed_batch is None
 
 
 def test_an_input_named_labels_is_an_input(npz: Path) -> None:
@@ -120,6 +128,16 @@ def test_take_depends_on_the_seed_alone() -> None:
     assert samples.take(99) is samples
 
 
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_number_of_samples_is_positive(n: int) -> None:
+    """No samples, and batches of none, are a mistake in the request."""
+    samples = Samples("here", {"x": ramp(5, 1)})
+    with pytest.raises(UsageError, match=f"here: asked for {n} samples; expected at least 1"):
+        samples.take(n)
+    with pytest.raises(UsageError, match=f"here: batch size is {n}; expected at least 1"):
+        list(samples.batches(n))
+
+
 # Preprocessing
 
 
@@ -169,6 +187,14 @@ def test_a_wrong_data_toml_is_named_with_its_key(npz: Path, text: str, message: 
     np.savez(npz, ramp(2, 2, 2, 3, dtype="uint8"))
     npz.with_name("data.toml").write_text(text)
     with pytest.raises(UsageError, match=message):
+        load(str(npz), [IMAGE])
+
+
+def test_bytes_that_are_no_images_are_refused(npz: Path) -> None:
+    """Preprocessing is for samples x height x width x channels."""
+    np.savez(npz, ramp(2, 12, dtype="uint8"))
+    npz.with_name("data.toml").write_text("scale=2")
+    with pytest.raises(UsageError, match=r"'image': expected images, samples x .* found shape \(2, 12\)"):
         load(str(npz), [IMAGE])
 
 
@@ -299,6 +325,14 @@ def test_labels_that_are_no_classes_are_refused(labels: Array, message: str) -> 
     """A label is the number of a class that the output has."""
     with pytest.raises(UsageError, match=message):
         top1(np.eye(3), labels)
+
+
+@pytest.mark.parametrize("output", [np.zeros(5), [{"cat": 0.5}] * 5], ids=["scalars", "dicts"])
+def test_an_output_that_is_no_table_of_classes_is_refused(output: Array) -> None:
+    """top1 reads samples x classes; for another output the user writes the evaluation."""
+    samples = Samples("here", {"x": ramp(5, 4)}, np.zeros(5, dtype=int))
+    with pytest.raises(UsageError, match=r"expected a first output of samples x classes, found .* module:function"):
+        top1_of(lambda feeds: {"y": output}, samples)
 
 
 def test_data_without_labels_judge_nothing(npz: Path) -> None:
