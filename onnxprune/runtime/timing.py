@@ -117,9 +117,10 @@ def measure(
 ) -> Timing:
     """The models' latencies in this process, each paired with the first; `feeds` serve all, or one mapping per model.
 
-    `rounds` is the total over all `sessions`. After `seconds` no further round is begun, but every session makes at
-    least one. With several threads, or another provider than the processor, the wall is read instead of processor
-    time, and the result says so. `on_round(done, all)` is called between rounds. RunFailed if a model does not run.
+    `rounds` is the total over all `sessions`, rounded up to a multiple of them. After `seconds` no further round is
+    begun, but every session makes at least one. With several threads, or another provider than the processor, the wall
+    is read instead of processor time, and the result says so. `on_round(done, all)` is called between rounds.
+    RunFailed if a model does not run.
     """
     each = [feeds] * len(models) if isinstance(feeds, Mapping) else list(feeds)
     if len(each) != len(models):

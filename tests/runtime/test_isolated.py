@@ -134,6 +134,25 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
         worker.run(linear(), [X])
 
 
+def test_an_interrupted_caller_has_no_worker_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that the caller survives ends the worker at once, which may be in the middle of the job."""
+    with Isolated() as worker:
+        worker.run(linear(), [X])
+        pid = worker.pid
+        assert pid is not None
+
+        def interrupted(stream: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(isolated, "read_message", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                worker.run(endless(), [LOOP])
+        assert worker.pid is None
+        assert os.name != "posix" or gone(pid)
+        assert worker.run(linear(), [X])[0]["y"].shape == (2, 4)
+
+
 SCRIPT = """
     import sys
     import numpy as np

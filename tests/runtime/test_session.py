@@ -105,7 +105,9 @@ def test_an_unknown_provider_is_refused() -> None:
         Session(linear(), Options(providers=("MarsExecutionProvider",)))
 
 
-@pytest.mark.parametrize("module", ["session", "machine", "feeds", "isolated", "memory", "comparison", "timing"])
+@pytest.mark.parametrize(
+    "module", ["session", "machine", "feeds", "isolated", "memory", "comparison", "timing", "layers"]
+)
 def test_reading_a_module_does_not_import_onnxruntime(module: str) -> None:
     """The runtime is imported when the first session is made, and onnx never."""
     code = f"import onnxprune.runtime.{module}, sys; print({{'onnx', 'onnxruntime'}} & set(sys.modules))"
