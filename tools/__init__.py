@@ -1,0 +1,1 @@
+"""Scripts that make models and measurements; not part of the package."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions, isolated runs, comparison and measurement. The only room that imports onnxruntime."""
