@@ -98,9 +98,9 @@ def _take(array: Array, masks: Sequence[Mask | None]) -> Array:
     if len(changed) == 1:
         kept = masks[changed[0]]
         assert kept is not None
-        return np.compress(kept, array, axis=changed[0])
+        return np.asarray(np.compress(kept, array, axis=changed[0]))
     index = [np.arange(n) if m is None else np.flatnonzero(m) for n, m in zip(array.shape, masks, strict=True)]
-    return array[np.ix_(*index)]
+    return np.asarray(array[np.ix_(*index)])
 
 
 class _Numbers:
@@ -145,7 +145,9 @@ class _Numbers:
                 return np.asarray(np.prod(sizes), dtype=np.int64)
             return np.asarray(sizes[slice(node.attributes.get("start"), node.attributes.get("end"))], dtype=np.int64)
         values = self.cut.analysis.shapes.number
-        if before is not None and all(i in values and np.array_equal(self.known[i], values[i]) for i in node.inputs if i):
+        if before is not None and all(
+            i in values and np.array_equal(self.known[i], values[i]) for i in node.inputs if i
+        ):
             return before
         return recompute(self.cut.model, node.index, [self.known[i] if i else None for i in node.inputs])
 
@@ -220,11 +222,13 @@ def _set_operand(
             return
         corrected = found
     shape = shapes.number[name].shape
-    edit.connect(node, position, edit.add(f"{name}__pruned", corrected.reshape(shape).astype(shapes.number[name].dtype)))
+    edit.connect(
+        node, position, edit.add(f"{name}__pruned", corrected.reshape(shape).astype(shapes.number[name].dtype))
+    )
 
 
 def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:
-    """A constant Reshape target: 0 where the input's axis is copied, -1 for one axis that is left; None if it needs more."""
+    """A constant Reshape target: 0 copies an axis, -1 is the one that is left; None where more are dynamic."""
     call = cut.model.nodes[node]
     if call.op_type != "Reshape" or call.attributes.get("allowzero", 0):
         return None
@@ -239,7 +243,7 @@ def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> A
     if len(open_axes) > 1 or (open_axes and (target == -1).any()):
         return None
     target[open_axes] = -1
-    return target
+    return np.asarray(target)
 
 
 def _renumber(cut: _Cut, edit: Edit, node: int, fact: Indexes) -> None:
@@ -270,4 +274,3 @@ def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[in
             differs = before != after
             if np.shape(after) == before.shape and np.any(differs & ~shapes.dynamic_number[name]):
                 edit.connect(node.index, position, edit.add(f"{name}__value", before))
-

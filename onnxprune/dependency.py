@@ -129,7 +129,7 @@ class Analysis:
     @cached_property
     def refusals(self) -> tuple[Refusal, ...]:
         """Every axis of a weight that is fixed, wholly or in part, with the reason."""
-        found = []
+        found: list[Refusal] = []
         for tensor in self._weights_in_use:
             if not self._is_weight(tensor):
                 continue
@@ -250,7 +250,7 @@ class _Analyser:
             self.types.fix(fact.dim, Cause(node, fact.reason))
 
     def fix_dynamic(self) -> None:
-        """A dynamic axis is fixed where it is one atom; in a batch x heads only the batch is, which has its own axis."""
+        """A dynamic axis is fixed where it is one atom; in batch x heads, the batch is, which has its own axis."""
         for tensor in self.tensors.values():
             for dim, is_dynamic in zip(tensor.dims, tensor.dynamic, strict=True) if tensor is not None else ():
                 if is_dynamic and isinstance(self.types.resolve(dim), Atom):
@@ -289,4 +289,3 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
     return names
-

@@ -36,7 +36,8 @@ class Plan:
                 raise UsageError(f"a plan for atom {atom}, which is no prunable group of this model")
             if mask.shape != (group.size,) or mask.dtype != np.bool_:
                 raise UsageError(
-                    f"group {group.name!r} needs a keep mask of {group.size} truth values, found {mask.dtype}{mask.shape}"
+                    f"group {group.name!r} needs a keep mask of {group.size} truth values, "
+                    f"found {mask.dtype}{mask.shape}"
                 )
             if not mask.any():
                 raise UsageError(f"group {group.name!r} would be emptied: at least one index must stay")

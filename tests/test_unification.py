@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -48,10 +49,15 @@ REFINES = [
     ("an atom becomes a sum", a(0, 10), plus(a(1, 4), a(2, 6)), "a1[4] + a2[6]"),
     ("sums align at all boundaries", plus(a(0, 4), a(1, 6)), plus(a(2, 6), a(3, 4)), "a0[4] + a-3[2] + a3[4]"),
     ("products align at common factors", times(a(0, 4), a(1, 6)), times(a(2, 2), a(3, 12)), "a2[2] x a-4[2] x a1[6]"),
-    ("a sum splits the outer factor", times(a(0, 10), a(1, 2)), plus(a(2, 8), a(3, 12)), "a-2[4] x a1[2] + a-3[6] x a1[2]"),
+    ("a sum splits the outer factor", times(a(0, 5), a(1, 2)), plus(a(2, 4), a(3, 6)), "a[2] x a[2] + a[3] x a[2]"),
     ("factor of one is nothing", times(a(0, 1), a(1, 5)), a(2, 5), "a1[5]"),
     ("part of zero is nothing", plus(a(0, 0), a(1, 5)), a(2, 5), "a1[5]"),
 ]  # fmt: skip
+
+
+def sizes_of(text: str) -> list[str]:
+    """The sizes in an expression's text, with the signs between them."""
+    return re.findall(r"\[\d+\]|[x+]", text)
 
 
 @pytest.mark.parametrize(("fact", "x", "y", "expected"), REFINES, ids=[r[0] for r in REFINES])
@@ -60,8 +66,7 @@ def test_both_sides_become_the_common_refinement(fact: str, x: Dimension, y: Dim
     u = Unification[str]()
     u.same(x, y, "node")
     assert u.resolve(x) == u.resolve(y)
-    shape = lambda text: [part.split("[")[1] for part in text.replace("x", "+").split("+")]  # noqa: E731
-    assert shape(str(u.resolve(x))) == shape(expected)
+    assert sizes_of(str(u.resolve(x))) == sizes_of(expected)
     assert all(u.cause_of(atom) is None for atom in atoms(u.resolve(x)))
 
 
@@ -73,9 +78,7 @@ FIXES = [
 
 
 @pytest.mark.parametrize(("fact", "x", "y", "fixed"), FIXES, ids=[r[0] for r in FIXES])
-def test_what_cannot_be_aligned_is_fixed_with_its_cause(
-    fact: str, x: Dimension, y: Dimension, fixed: set[int]
-) -> None:
+def test_what_cannot_be_aligned_is_fixed_with_its_cause(fact: str, x: Dimension, y: Dimension, fixed: set[int]) -> None:
     """What has no common refinement is fixed, what has one stays free."""
     u = Unification[str]()
     u.same(x, y, "Reshape_7")

@@ -165,11 +165,11 @@ def _sweep(graph: GraphProto, tensors: dict[str, TensorProto], loosened: list[st
             continue
         if name in tensors and name not in listed:
             del tensors[name]
-        index = maker.get(name)
-        if index is None or index in dead or any(readers[other] for other in graph.node[index].output):
+        made_by = maker.get(name)
+        if made_by is None or made_by in dead or any(readers[other] for other in graph.node[made_by].output):
             continue
-        dead.add(index)
-        for other in filter(None, graph.node[index].input):
+        dead.add(made_by)
+        for other in filter(None, graph.node[made_by].input):
             readers[other] -= 1
             loosened.append(other)
     gone = {name for index in dead for name in graph.node[index].output}
@@ -178,4 +178,3 @@ def _sweep(graph: GraphProto, tensors: dict[str, TensorProto], loosened: list[st
     for position in reversed(range(len(graph.value_info))):
         if graph.value_info[position].name in gone:
             del graph.value_info[position]
-

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,11 @@ from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_he
 
 from onnxprune.errors import ModelReadError, OutputNotWritten
 
-if TYPE_CHECKING:
-    from onnxprune.model.model import Model
-
-__all__ = ["check", "inline", "length", "read", "save"]
+__all__ = ["check", "inline", "length", "read", "save", "values"]
 
 ALIGNMENT = 4096  # bytes; lets a runtime map a tensor straight from the file
 PROTO_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
+SMALL = 1024  # bytes; a smaller tensor stays inside the model file
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:
@@ -36,7 +35,9 @@ def length(tensor: TensorProto) -> int:
     stated = _entries(tensor).get("length")
     if stated:
         return int(stated)
-    return int(np.prod(tensor.dims, dtype=np.int64)) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return (
+        int(np.prod(tensor.dims, dtype=np.int64)) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    )
 
 
 def _path(tensor: TensorProto, folder: Path | None, source: str) -> Path:
@@ -95,21 +96,30 @@ def inline(tensor: TensorProto, array: npt.NDArray[Any]) -> None:
     tensor.raw_data = plain.raw_data
 
 
-def save(model: Model, path: Path) -> None:
-    """Write `model` to `path` (and `<name>.data` for what lies outside), completely or not at all."""
-    outside = any(t.data_location == TensorProto.EXTERNAL for t in model.tensors.values())
-    total = model.size_bytes
-    spill = outside or total > PROTO_LIMIT
+def values(tensor: TensorProto, folder: Path | None) -> npt.NDArray[Any]:
+    """The values of a tensor, wherever it is stored."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return read(tensor, folder)
+    return numpy_helper.to_array(tensor)
+
+
+def save(frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | None, path: Path) -> None:
+    """Write a model to `path` (and `<name>.data` for what lies outside), completely or not at all."""
+    outside = any(t.data_location == TensorProto.EXTERNAL for t in tensors.values())
+    spill = outside or frame.ByteSize() + sum(t.ByteSize() for t in tensors.values()) > PROTO_LIMIT
     data_path = path.with_name(path.name + ".data")
     made: list[tuple[Path, Path]] = []
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path, made) as file:
-            if not spill:
-                file.write(model.to_proto(inline=False).SerializeToString())
-            else:
+            if spill:
                 with _temporary(data_path, made) as data:
-                    proto = _spilled(model, data, data_path.name)
-                file.write(proto.SerializeToString())
+                    proto = _spilled(frame, tensors, folder, data, data_path.name)
+            else:
+                proto = ModelProto()
+                proto.CopyFrom(frame)
+                proto.graph.initializer.extend(tensors.values())
+            file.write(proto.SerializeToString())
         for temporary, final in reversed(made):
             os.replace(temporary, final)
     except OSError as error:
@@ -130,17 +140,19 @@ def _temporary(path: Path, made: list[tuple[Path, Path]]) -> IO[bytes]:
     return os.fdopen(handle, "wb")
 
 
-def _spilled(model: Model, data: IO[bytes], location: str) -> ModelProto:
+def _spilled(
+    frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | None, data: IO[bytes], location: str
+) -> ModelProto:
     """The model with every tensor that was (or must be) outside written to `data`, one at a time."""
     proto = ModelProto()
-    proto.CopyFrom(model.frame)
-    everything = not any(t.data_location == TensorProto.EXTERNAL for t in model.tensors.values())
-    for name, tensor in model.tensors.items():
+    proto.CopyFrom(frame)
+    everything = not any(t.data_location == TensorProto.EXTERNAL for t in tensors.values())
+    for tensor in tensors.values():
         written = proto.graph.initializer.add()
-        if tensor.data_location != TensorProto.EXTERNAL and not (everything and len(tensor.raw_data) >= 1024):
+        if tensor.data_location != TensorProto.EXTERNAL and not (everything and len(tensor.raw_data) >= SMALL):
             written.CopyFrom(tensor)
             continue
-        array = np.asarray(model.array(name), order="C")
+        array = np.asarray(values(tensor, folder), order="C")
         raw = numpy_helper.from_array(array).raw_data
         data.write(b"\0" * (-data.tell() % ALIGNMENT))
         start = data.tell()

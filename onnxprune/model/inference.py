@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
 from onnxprune.model.model import Model, _domain, dtype_of
@@ -166,9 +166,7 @@ def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[
             if small:
                 graph.initializer.append(numpy_helper.from_array(value, name))
             else:
-                graph.input.append(
-                    helper.make_tensor_value_info(name, model.tensors[name].data_type, list(info.shape))
-                )
+                graph.input.append(helper.make_tensor_value_info(name, model.tensors[name].data_type, list(info.shape)))
     return skeleton, number, data
 
 
@@ -189,7 +187,9 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
             if name and _is_known(value):
                 (run.number if pure and _is_number(value) else run.data)[name] = value
                 run.shape[name] = value.shape
-                run.types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+                run.types[name] = helper.make_tensor_type_proto(
+                    helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+                )
     if any(name and run.shape.get(name) is None for name in node.output):
         _infer_outputs(run, node, opset)
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnxprune.errors import ModelReadError
 from onnxprune.model import external
@@ -194,9 +194,7 @@ class Model:
                 assert array is not None
                 return array
             tensor = value
-        if tensor.data_location == TensorProto.EXTERNAL:
-            return external.read(tensor, self.folder)
-        return numpy_helper.to_array(tensor)
+        return external.values(tensor, self.folder)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -221,12 +219,12 @@ class Model:
         Tensors that were stored outside the file stay outside it, in `<name>.data` beside `path`.
         Errors: `OutputNotWritten`.
         """
-        external.save(self, Path(path))
+        external.save(self.frame, self.tensors, self.folder, Path(path))
 
     @cached_property
     def size_bytes(self) -> int:
         """Bytes on disk, external data included."""
-        return self.frame.ByteSize() + sum(
+        return int(self.frame.ByteSize()) + sum(
             tensor.ByteSize() + 4 + external.length(tensor) for tensor in self.tensors.values()
         )
 
@@ -280,9 +278,7 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
     shape: Shape | None = None
     if tensor.HasField("shape"):
-        shape = tuple(
-            int(d.dim_value) if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-        )
+        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim)
     return TensorInfo(value.name, dtype_of(tensor.elem_type), shape)
 
 

@@ -57,7 +57,9 @@ def _slice(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Arr
     data, *rest = inputs
     assert data is not None
     if rest:
-        starts, ends, axes, steps = (np.atleast_1d(r).tolist() if r is not None else None for r in (*rest, None, None)[:4])
+        starts, ends, axes, steps = (
+            np.atleast_1d(r).tolist() if r is not None else None for r in (*rest, None, None)[:4]
+        )
     else:
         starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
     assert starts is not None
@@ -70,7 +72,7 @@ def _slice(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Arr
         if step < 0 and end < -data.shape[axis]:
             stop = None
         index[axis] = slice(start, stop, step)
-    return data[tuple(index)]
+    return np.asarray(data[tuple(index)])
 
 
 def _reshape(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Array:
@@ -78,7 +80,7 @@ def _reshape(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> A
     shape = target.tolist()
     if not attributes.get("allowzero", 0):
         shape = [data.shape[i] if size == 0 else size for i, size in enumerate(shape)]
-    return data.reshape(shape)
+    return np.asarray(data.reshape(shape))
 
 
 def _both(inputs: Sequence[Array | None]) -> tuple[Array, Array]:

@@ -90,7 +90,7 @@ class Call:
         return self.new_atom(size)
 
     def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
-        """The product of the sizes of all axes of `tensor` except `but`; a dynamic first axis, the batch, counts one."""
+        """The product of the sizes of all axes but `but`; a dynamic first axis, the batch, counts one."""
         size = 1
         for axis, dim in enumerate(tensor.dims):
             if axis not in but and not (axis == 0 and tensor.dynamic[0]):

@@ -40,16 +40,15 @@ def _ranges(n: Call) -> list[tuple[int, int, int, int]] | None:
     """(axis, start, stop, step) of every sliced axis, in indices that lie inside it; None where not known."""
     rank = n.x.rank
     if n.opset < 10:
-        starts, ends, steps = n.attribute("starts"), n.attribute("ends"), None
-        axes = n.attribute("axes", tuple(range(len(starts))))
+        starts, ends, axes, steps = n.attribute("starts"), n.attribute("ends"), n.attribute("axes"), None
     else:
-        found = n.number(1), n.number(2)
-        if found[0] is None or found[1] is None or any(n.input(k) and n.number(k) is None for k in (3, 4)):
+        if any(n.input(k) is not None and n.number(k) is None for k in (1, 2, 3, 4)):
             return None
-        starts, ends, steps = *found, n.number(4)
-        axes = n.number(3) or range(len(starts))
+        starts, ends, axes, steps = (n.number(k) for k in (1, 2, 3, 4))
+    assert starts is not None
+    assert ends is not None
     result = []
-    for k, axis in enumerate(axes):
+    for k, axis in enumerate(axes or range(len(starts))):
         step = int(steps[k]) if steps else 1
         axis = int(axis) % rank
         start, stop, _ = slice(int(starts[k]), int(ends[k]), step).indices(n.x.shape[axis])
@@ -57,36 +56,40 @@ def _ranges(n: Call) -> list[tuple[int, int, int, int]] | None:
     return result
 
 
+def _stretch(n: Call, x: Atom, y: Atom, start: int, stop: int) -> tuple[list[Fact], Atom, Atom]:
+    """The facts on x[start:stop], and the dimensions that its two bounds count."""
+    before, after, upto = n.new(start), n.new(x.size - stop), n.new(stop)
+    return [Same(x, joined(before, y, after)), Same(upto, joined(before, y))], before, upto
+
+
+def _strided(n: Call, x: Atom, y: Atom, start: int, stop: int, step: int) -> Iterator[Fact]:
+    """Every s-th index to the end is the outer factor of m x s; anything else is fixed."""
+    if step > 1 and x.size == y.size * step and start < step and stop == x.size:
+        phase = n.new(step)
+        yield Same(x, merged(y, phase))
+        yield Fixed(phase, "a Slice takes every so-many-th index")
+    else:
+        yield from (Fixed(dim, "a Slice with steps") for dim in (x, y))
+
+
 @rule("Slice")
 def slice_(n: Call) -> Iterator[Fact]:
-    """A stretch is the middle one of three parts; every s-th index is the outer factor of m x s."""
+    """A stretch is the middle one of three parts; bounds count what lies before them."""
     ranges = _ranges(n)
     if ranges is None:
         yield from (Fixed(dim, "the bounds of a Slice are not known") for dim in (*n.x.dims, *n.y.dims))
         return
-    starts: list[Atom | None] = []
-    ends: list[Atom | None] = []
-    for axis, start, stop, step in ranges:
+    starts: list[Atom | None] = [None] * len(ranges)
+    ends: list[Atom | None] = [None] * len(ranges)
+    for k, (axis, start, stop, step) in enumerate(ranges):
         x, y = n.x[axis], n.y[axis]
-        starts.append(None)
-        ends.append(None)
         if x.size == y.size and step == 1:
             yield Same(x, y)
         elif step == 1:
-            before, after = n.new(start), n.new(x.size - stop)
-            yield Same(x, joined(before, y, after))
-            starts[-1] = before
-            upto = n.new(stop)
-            yield Same(upto, joined(before, y))
-            ends[-1] = upto
-        elif step > 1 and x.size == y.size * step and start < step:
-            phase = n.new(step)
-            yield Same(x, merged(y, phase))
-            yield Fixed(phase, "a Slice takes every so-many-th index")
-            ends[-1] = n.x[axis] if stop == x.size else None
-            yield from () if stop == x.size else (Fixed(x, "a Slice with steps stops early"),)
+            facts, starts[k], ends[k] = _stretch(n, x, y, start, stop)
+            yield from facts
         else:
-            yield from (Fixed(dim, "a Slice with steps") for dim in (x, y))
+            yield from _strided(n, x, y, start, stop, step)
     yield from carry(n.x, n.y, but=tuple(r[0] for r in ranges))
     yield Counts(Operand(1) if n.opset >= 10 else Attribute("starts"), tuple(starts))
     yield Counts(Operand(2) if n.opset >= 10 else Attribute("ends"), tuple(ends))

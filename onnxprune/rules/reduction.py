@@ -15,11 +15,9 @@ from onnxprune.rules.registry import rule
 def reducing(n: Call) -> Iterator[Fact]:
     """The reduced axes go; a sum contracts them (a silent index adds nothing), any other reduction fixes them."""
     if n.op_type.startswith("Arg"):
-        reduced: tuple[int, ...] | None = (int(n.attribute("axis", 0)) % n.x.rank,)
+        reduced: tuple[int, ...] = (int(n.attribute("axis", 0)) % n.x.rank,)
     else:
-        reduced = n.axes()
-        if not reduced:
-            reduced = () if n.attribute("noop_with_empty_axes", 0) else tuple(range(n.x.rank))
+        reduced = n.axes() or (() if n.attribute("noop_with_empty_axes", 0) else tuple(range(n.x.rank)))
     outputs = iter(n.y.dims)
     for axis, dim in enumerate(n.x.dims):
         if axis in reduced:
