@@ -224,9 +224,8 @@ class Model:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes on disk, external data included."""
-        return int(self.frame.ByteSize()) + sum(
-            tensor.ByteSize() + 4 + external.length(tensor) for tensor in self.tensors.values()
-        )
+        inside = sum(int(tensor.ByteSize()) + 4 for tensor in self.tensors.values())
+        return int(self.frame.ByteSize()) + inside + sum(map(external.length, self.tensors.values()))
 
     def with_metadata(self, values: Mapping[str, str]) -> Model:
         """The model with entries of `metadata_props` set; others keep their place and value."""
