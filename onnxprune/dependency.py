@@ -266,6 +266,15 @@ class _Analyser:
             self.state(node, Fixed(dim, reason))
 
 
+def _readable(node: Node) -> str:
+    """`/layer1/layer1.0/conv1/Conv` is the exporter's name for what the framework calls `layer1.0.conv1`."""
+    scopes = node.name.strip("/").split("/")
+    if len(scopes) < 2:
+        return node.name
+    named = scopes[:-1] if scopes[-1].split("_")[0] == node.op_type else scopes
+    return ".".join(a for a, b in zip(named, [*named[1:], ""], strict=True) if not b.startswith(f"{a}."))
+
+
 def _ids(dim: Dimension) -> Iterable[int]:
     return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
 
@@ -284,8 +293,8 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
         made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
         first = (made or weights)[0].tensor
         name = first.removesuffix(".weight")
-        if name == first and (name.startswith("onnx::") or "/" in name or name.isdigit()):
-            name = consumer[first][0].name
+        if name == first:  # exporters that fold a norm into a weight give the result a number for a name
+            name = _readable(consumer[first][0])
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
     return names

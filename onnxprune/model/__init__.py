@@ -2,6 +2,20 @@
 
 from onnxprune.model.edit import Edit
 from onnxprune.model.inference import Shapes, infer, recompute
+from onnxprune.model.inputs import input_shapes, symbols, vocabulary
 from onnxprune.model.model import Array, Model, Node, TensorInfo, WeightInfo
 
-__all__ = ["Array", "Edit", "Model", "Node", "Shapes", "TensorInfo", "WeightInfo", "infer", "recompute"]
+__all__ = [
+    "Array",
+    "Edit",
+    "Model",
+    "Node",
+    "Shapes",
+    "TensorInfo",
+    "WeightInfo",
+    "infer",
+    "input_shapes",
+    "recompute",
+    "symbols",
+    "vocabulary",
+]

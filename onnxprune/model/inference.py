@@ -17,10 +17,11 @@ import onnx
 from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
+from onnxprune.model.inputs import symbol, symbols
 from onnxprune.model.model import Model, _domain, dtype_of
 from onnxprune.model.numbers import evaluate
 
-__all__ = ["Shapes", "infer", "recompute", "symbols"]
+__all__ = ["Shapes", "infer", "recompute"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -50,21 +51,6 @@ class _Run:
     shape: dict[str, tuple[int, ...] | None]
     number: dict[str, Array]
     data: dict[str, Array]  # small float vectors, and what is computed from them: known to inference, no numbers
-
-
-def symbols(model: Model) -> dict[str, tuple[str, int]]:
-    """The symbolic dimensions of the model's inputs: name (or `input.axis` where it has none) -> (input, axis)."""
-    found: dict[str, tuple[str, int]] = {}
-    for info in model.inputs:
-        for axis, size in enumerate(info.shape or ()):
-            if not isinstance(size, int) or size <= 0:
-                found.setdefault(symbol(info.name, axis, size), (info.name, axis))
-    return found
-
-
-def symbol(name: str, axis: int, size: int | str | None) -> str:
-    """The name of a symbolic dimension."""
-    return size if isinstance(size, str) and size else f"{name}.{axis}"
 
 
 def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:

@@ -1,0 +1,56 @@
+"""What flows through a pipeline: one frozen value that each pass replaces and none edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxprune.allocators import Allocation
+    from onnxprune.criteria import Scores
+    from onnxprune.data import Samples
+    from onnxprune.dependency import Analysis, Group
+    from onnxprune.model import Model
+    from onnxprune.plan import Plan
+    from onnxprune.runtime.timing import Timing
+    from onnxprune.verification import Verdict
+
+__all__ = ["Evaluation", "Unit", "Watch"]
+
+Watch = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all; 0 where nobody knows)."""
+
+
+def _nobody(what: str, done: int, total: int) -> None:
+    """The watch of those who do not watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation measured, before and after, by name of the metric; the first is the main one."""
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Everything that is known about one run; a field is None until a pass gives it."""
+
+    source: Model
+    analysis: Analysis | None = None
+    samples: Samples | None = None
+    candidates: tuple[Group, ...] | None = None
+    scores: Scores | None = None
+    allocation: Allocation | None = None
+    plan: Plan | None = None
+    model: Model | None = None
+    verdict: Verdict | None = None
+    evaluation: Evaluation | None = None
+    timing: Timing | None = None
+    faults: frozenset[int] = frozenset()  # atoms that a verification found at fault
+    redo: str | None = None  # the pass to go back to, because of new faults
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what each pass was asked for
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    watch: Watch = _nobody

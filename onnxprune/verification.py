@@ -1,0 +1,172 @@
+"""The theorem, checked: run(mask) == run(shrink) in ONNX Runtime, and, where it fails, which groups are at fault.
+
+Models run in a child process that may crash without us. The tolerance is learnt from the model itself, run with and
+without the runtime's optimisations: see `runtime.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from onnxprune import cut
+from onnxprune.data import Samples
+from onnxprune.dependency import Analysis
+from onnxprune.errors import VerificationFailed
+from onnxprune.model import Array, Model, input_shapes, symbols, vocabulary
+from onnxprune.plan import Plan
+from onnxprune.runtime.comparison import Comparison, Noise, compare, float_noise
+from onnxprune.runtime.failure import RunFailed
+from onnxprune.runtime.feeds import InputSpec, random_feeds
+from onnxprune.runtime.isolated import Isolated
+
+__all__ = ["Verdict", "Verifier", "feeds_for"]
+
+BATCHES = (1, 3)
+Feed = Mapping[str, Array]
+Outputs = list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verification found: `max_error` is relative to the outputs' own scale, over `inputs` different inputs."""
+
+    passed: bool
+    max_error: float
+    inputs: int
+    batches: tuple[int, ...]
+    detail: str
+
+
+def feeds_for(
+    model: Model,
+    sizes: Mapping[str, int],
+    samples: Samples | None = None,
+    seed: int = 0,
+    batches: Sequence[int] = BATCHES,
+) -> list[dict[str, Array]]:
+    """Inputs to compare two models on: random ones for each batch size (one, where the batch is fixed), and samples.
+
+    `sizes` gives example sizes of symbolic dimensions other than the batch.
+    """
+    dims = symbols(model)
+    free = [name for name, (_, axis) in dims.items() if axis == 0]
+    bounds = vocabulary(model)
+    turns = tuple(batches) if free else tuple(batches[:1])
+    feeds = []
+    for turn, batch in enumerate(turns):
+        shapes = input_shapes(model, {**sizes, **dict.fromkeys(free, batch)})
+        specs = [InputSpec(info.name, info.dtype, shapes[info.name]) for info in model.inputs]
+        feeds.append(random_feeds(specs, bounds=bounds, seed=seed + turn))
+    if samples is not None:
+        feeds.extend(next(iter(samples.take(batch, seed).batches(batch))) for batch in turns)
+    return feeds
+
+
+class Verifier:
+    """Runs mask against shrink for one analysis; a context manager, because it keeps a child process.
+
+    Inputs on which the original itself does not run (a batch size that the graph does not really take) are left
+    out. Errors: `VerificationFailed` when none is left.
+    """
+
+    def __init__(self, analysis: Analysis, feeds: Sequence[Feed], threads: int = 1, timeout: float = 600.0) -> None:
+        self.analysis = analysis
+        self._process = Isolated(threads=threads, timeout=timeout)
+        self._feeds = list(feeds)
+        self._own_noise: Noise | None = None
+
+    def __enter__(self) -> Verifier:
+        self._process.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.__exit__(kind, error, trace)
+
+    def check(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
+        """Compare mask and shrink (or a model that claims to be the shrunk one) on every input."""
+        noise = self._noise()
+        batches = tuple(dict.fromkeys(_batch(feed) for feed in self._feeds))
+        masked = cut.mask(self.analysis, plan)
+        try:
+            reference = self._run(masked)
+            unoptimised = self._run(masked, optimise=False)
+        except RunFailed as failure:
+            return Verdict(
+                False, float("inf"), len(self._feeds), batches, f"the masked model does not run: {failure.reason}"
+            )
+        try:
+            candidate = self._run(cut.shrink(self.analysis, plan) if shrunk is None else shrunk)
+        except RunFailed as failure:
+            return Verdict(
+                False, float("inf"), len(self._feeds), batches, f"the pruned model does not run: {failure.reason}"
+            )
+        found = compare(reference, candidate, _larger(noise, float_noise(reference, unoptimised)))
+        return _verdict(found, len(self._feeds), batches)
+
+    def faults(self, plan: Plan) -> frozenset[int]:
+        """The atoms whose cut breaks the theorem: groups join half by half, and one that breaks it is at fault."""
+        good: frozenset[int] = frozenset()
+        everything = frozenset(plan.keep)
+        bad: set[int] = set()
+        work = [sorted(everything)]
+        while work:
+            block = work.pop()
+            if self.check(plan.without(everything - good - frozenset(block))).passed:
+                good |= frozenset(block)
+            elif len(block) == 1:
+                bad.add(block[0])
+            else:
+                middle = len(block) // 2
+                work.extend((block[middle:], block[:middle]))
+        return frozenset(bad)
+
+    def _noise(self) -> Noise:
+        """How much the original differs from itself when optimised differently; leaves out inputs it cannot take."""
+        if self._own_noise is None:
+            original = self.analysis.model
+            try:
+                optimised = self._run(original)
+            except RunFailed:
+                self._feeds = self._runnable(original)
+                optimised = self._run(original)
+            self._own_noise = float_noise(optimised, self._run(original, optimise=False))
+        return self._own_noise
+
+    def _runnable(self, original: Model) -> list[Feed]:
+        """The inputs on which the original runs."""
+        kept, reason = [], ""
+        for feed in self._feeds:
+            try:
+                self._process.run(original.to_bytes(), [feed])
+                kept.append(feed)
+            except RunFailed as failure:
+                reason = failure.reason
+        if not kept:
+            raise VerificationFailed(
+                f"the original model {original.source!r} does not run in ONNX Runtime on any input that was tried, "
+                f"so nothing can be proven of it: {reason}"
+            )
+        return kept
+
+    def _run(self, model: Model, optimise: bool = True) -> Outputs:
+        return self._process.run(model.to_bytes(), self._feeds, optimise=optimise)
+
+
+def _batch(feed: Feed) -> int:
+    first = next(iter(feed.values()), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1
+
+
+def _larger(a: Noise, b: Noise) -> Noise:
+    def merge(x: Mapping[str, float], y: Mapping[str, float]) -> dict[str, float]:
+        return {name: max(x.get(name, 0.0), y.get(name, 0.0)) for name in {*x, *y}}
+
+    return Noise(merge(a.errors, b.errors), merge(a.shares, b.shares))
+
+
+def _verdict(found: Comparison, inputs: int, batches: tuple[int, ...]) -> Verdict:
+    return Verdict(found.passed, found.max_error, inputs, batches, found.detail)

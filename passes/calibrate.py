@@ -1,0 +1,35 @@
+"""calibrate: real inputs, for whatever needs them; without any, later passes make random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from onnxprune.passmanager import option
+from onnxprune.unit import Unit
+
+__all__ = ["Calibrate"]
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Reads calibration samples. Verification and timing run on them; criteria that need activations will, too."""
+
+    name: ClassVar[str] = "calibrate"
+    needs: ClassVar[frozenset[str]] = frozenset({"source"})
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    calibration: str = option("", "Real inputs: an .npz or .npy file, or module:function.", "PATH")
+    samples: int = option(256, "How many calibration samples to use at most.", "N")
+    preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
+    seed: int = option(0, "Seed of everything that is random.", "N")
+
+    def run(self, unit: Unit) -> Unit:
+        """Load and check the samples, if any were named."""
+        if not self.calibration:
+            return unit
+        from onnxprune.data import load
+
+        spec = Path(self.preprocess) if self.preprocess else None
+        return replace(unit, samples=load(self.calibration, unit.source.inputs, spec).take(self.samples, self.seed))

@@ -1,0 +1,48 @@
+"""profile: latency before and after, interleaved in one process, with a confidence interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from onnxprune.passmanager import option
+from onnxprune.unit import Unit
+
+__all__ = ["Profile"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measures the original against the pruned model, batch 1, by the protocol of `bench`."""
+
+    name: ClassVar[str] = "profile"
+    needs: ClassVar[frozenset[str]] = frozenset({"source", "analysis", "model"})
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    rounds: int = option(40, "Timed calls of each model; 0 measures no latency.", "N")
+    threads: int = option(1, "Threads of ONNX Runtime.", "N")
+    provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
+    seed: int = option(0, "Seed of everything that is random.", "N")
+    seconds: float = option(60.0, "Stop measuring latency after so many seconds.", "S")
+
+    def run(self, unit: Unit) -> Unit:
+        """Time both models on one input."""
+        if not self.rounds:
+            return unit
+        from onnxprune.runtime.timing import measure
+        from onnxprune.verification import feeds_for
+
+        assert unit.analysis is not None
+        assert unit.model is not None
+        feed = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed, batches=(1,))[-1]
+        timing = measure(
+            [unit.source.to_bytes(), unit.model.to_bytes()],
+            feed,
+            rounds=self.rounds,
+            threads=self.threads,
+            seed=self.seed,
+            seconds=self.seconds,
+            provider=self.provider,
+            on_round=lambda done, total: unit.watch("measure latency", done, total),
+        )
+        return replace(unit, timing=timing)

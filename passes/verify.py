@@ -1,0 +1,50 @@
+"""verify: the theorem run(mask) == run(shrink), checked in ONNX Runtime before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from onnxprune.errors import VerificationFailed
+from onnxprune.passmanager import option
+from onnxprune.unit import Unit
+
+__all__ = ["Verify"]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Runs both models on several inputs in a child process; groups at fault are left whole and said so.
+
+    When groups are at fault, the run goes back to `allocate`, so that the others can make up for them.
+    """
+
+    name: ClassVar[str] = "verify"
+    needs: ClassVar[frozenset[str]] = frozenset({"analysis", "plan", "model"})
+    gives: ClassVar[frozenset[str]] = frozenset({"verdict"})
+
+    seed: int = option(0, "Seed of everything that is random.", "N")
+    threads: int = option(1, "Threads of ONNX Runtime.", "N")
+
+    def run(self, unit: Unit) -> Unit:
+        """Check; find and exclude the groups at fault; give up only when that does not help."""
+        from onnxprune import cut
+        from onnxprune.verification import Verifier, feeds_for
+
+        assert unit.analysis is not None
+        assert unit.plan is not None
+        feeds = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed)
+        with Verifier(unit.analysis, feeds, self.threads) as verifier:
+            verdict = verifier.check(unit.plan, unit.model)
+            if verdict.passed:
+                return replace(unit, verdict=verdict)
+            faults = verifier.faults(unit.plan)
+            plan = unit.plan.without(faults)
+            model = cut.shrink(unit.analysis, plan)
+            verdict = verifier.check(plan, model)
+        if not verdict.passed:
+            raise VerificationFailed(
+                f"the pruned model is not the masked original, and no group could be found at fault: {verdict.detail}. "
+                "Nothing was written; please report this model"
+            )
+        return replace(unit, verdict=verdict, plan=plan, model=model, faults=unit.faults | faults, redo="allocate")
