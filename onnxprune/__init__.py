@@ -1,0 +1,62 @@
+"""Prune ONNX models: typed dimensions, exact cuts, every run proven in ONNX Runtime.
+
+    import onnxprune
+    result = onnxprune.prune("model.onnx", sparsity=0.5)
+    result.model.save("smaller.onnx")
+
+Names are imported when they are first used, so that `import onnxprune` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxprune.api import Result, bench, explain, inspect, prune, verify
+    from onnxprune.errors import (
+        GateNotMet,
+        ModelReadError,
+        OnnxPruneError,
+        OutputNotWritten,
+        PassFailed,
+        UsageError,
+        VerificationFailed,
+    )
+    from onnxprune.model import Model
+    from onnxprune.passmanager import Pipeline
+    from onnxprune.report import Report
+
+__all__ = [
+    "GateNotMet",
+    "Model",
+    "ModelReadError",
+    "OnnxPruneError",
+    "OutputNotWritten",
+    "PassFailed",
+    "Pipeline",
+    "Report",
+    "Result",
+    "UsageError",
+    "VerificationFailed",
+    "bench",
+    "explain",
+    "inspect",
+    "prune",
+    "verify",
+]
+
+_PLACES = {"Model": "model", "Pipeline": "passmanager", "Report": "report"} | dict.fromkeys(
+    ("Result", "bench", "explain", "inspect", "prune", "verify"), "api"
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'onnxprune' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"onnxprune.{_PLACES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

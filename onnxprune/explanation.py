@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from onnxprune.dependency import Analysis, Cause, Group
@@ -67,7 +68,7 @@ def dependency_graph(analysis: Analysis, atom: Atom | None = None) -> nx.MultiGr
             [names.get(a.id, ("", a.id)) for a in atoms(side) if atom is None or _holds(analysis, a, atom)]
             for side in (statement.fact.left, statement.fact.right)
         )
-        graph.add_edges_from(((a, b, {"node": statement.node}) for a in left for b in right))
+        graph.add_edges_from((a, b, {"node": statement.node}) for a in left for b in right)
     return graph
 
 
@@ -181,7 +182,7 @@ def _path(analysis: Analysis, start: Axis, ends: Sequence[Axis], atom: Atom) -> 
         return ()
     best = min(paths, key=len)
     steps = []
-    for a, b in zip(best, best[1:], strict=False):
+    for a, b in pairwise(best):
         index = next(iter(graph.get_edge_data(a, b).values()))["node"]
         node = analysis.model.nodes[index] if index >= 0 else None
         steps.append(Step(a, b, analysis.node_name(index), node.op_type if node else ""))

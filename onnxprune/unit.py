@@ -50,6 +50,7 @@ class Unit:
     evaluation: Evaluation | None = None
     timing: Timing | None = None
     faults: frozenset[int] = frozenset()  # atoms that a verification found at fault
+    notes: tuple[str, ...] = ()  # what a user should know, in sentences
     redo: str | None = None  # the pass to go back to, because of new faults
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what each pass was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)

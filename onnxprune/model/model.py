@@ -6,6 +6,7 @@ every tensor that it does not replace. What no edit touches is written back exac
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,6 +227,26 @@ class Model:
         """Bytes on disk, external data included."""
         inside = sum(int(tensor.ByteSize()) + 4 for tensor in self.tensors.values())
         return int(self.frame.ByteSize()) + inside + sum(map(external.length, self.tensors.values()))
+
+    def with_node_names(self) -> Model:
+        """The model with the name of `Node.name` written into every node, so that a profile can be attributed."""
+        frame = ModelProto()
+        frame.CopyFrom(self.frame)
+        for proto, node in zip(frame.graph.node, self.nodes, strict=True):
+            proto.name = node.name
+        return Model(frame, self.tensors, self.folder, self.source)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256, in hex, of the graph and every tensor: equal for equal models, whatever file they lie in."""
+        state = hashlib.sha256(self.frame.SerializeToString(deterministic=True))
+        for name, tensor in self.tensors.items():
+            if tensor.data_location == TensorProto.EXTERNAL:
+                state.update(f"{name} {tensor.data_type} {list(tensor.dims)}".encode())
+                state.update(np.asarray(self.array(name), order="C").view(np.uint8).data)
+            else:
+                state.update(tensor.SerializeToString(deterministic=True))
+        return state.hexdigest()
 
     def with_metadata(self, values: Mapping[str, str]) -> Model:
         """The model with entries of `metadata_props` set; others keep their place and value."""

@@ -1,0 +1,133 @@
+"""The Python face: every command of the command line is one call of a function here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from onnxprune import stamp
+from onnxprune.bench import Bench
+from onnxprune.bench import bench as _bench
+from onnxprune.dependency import analyse
+from onnxprune.errors import UsageError
+from onnxprune.explanation import Explanation
+from onnxprune.explanation import coupling as _coupling
+from onnxprune.explanation import explain as _explain
+from onnxprune.model import Model
+from onnxprune.passmanager import Pipeline
+from onnxprune.report import Inspection, Report, inspection_of, report_of
+from onnxprune.unit import Unit, Watch
+from onnxprune.verification import Verdict, Verifier, feeds_for
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["ModelLike", "Result", "bench", "explain", "inspect", "prune", "verify"]
+
+ModelLike: TypeAlias = "str | Path | bytes | Model | onnx.ModelProto"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned and verified model (`model.save(path)`, `model.to_proto()`), and the report of how it was made."""
+
+    model: Model
+    report: Report
+
+
+def prune(
+    model: ModelLike,
+    output: str | Path | None = None,
+    *,
+    pipeline: str | Path = "prune",
+    watch: Watch | None = None,
+    **options: Any,
+) -> Result:
+    """Prune a model with a pipeline, verify it, and write it to `output` if one is given.
+
+    `pipeline` is the name of a pipeline that comes with onnxprune, or the path of a TOML file; `options` are those of
+    its passes, by the names of the command line's flags with underscores (`sparsity=0.5`, `target="macs=0.5"`).
+    `watch` is called with (what, steps done, steps in all) while it runs.
+
+    Errors: those of `onnxprune.errors`; after any of them nothing has been written.
+    """
+    steps = Pipeline.from_toml(pipeline_path(pipeline), **options)
+    source = load(model)
+    if output is not None and source.source == str(output):
+        raise UsageError(f"the output {str(output)!r} is the input itself; choose another path")
+    unit = Unit(source=source) if watch is None else Unit(source=source, watch=watch)
+    unit = steps.run(unit)
+    if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
+        raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
+    made = stamp.stamped(unit.model, unit.analysis, unit.plan)
+    if output is not None:
+        made.save(output)
+    return Result(made, report_of(unit, made, None if output is None else str(output)))
+
+
+def inspect(model: ModelLike, *, size: Sequence[str] | str = ()) -> Inspection:
+    """What could be pruned: groups with their sites and costs, and everything that is fixed, with the reason.
+
+    `size` gives example sizes of symbolic dimensions (`"height=320"`).
+    """
+    return inspection_of(_analysed(model, size))
+
+
+def explain(
+    model: ModelLike, name: str, other: str | None = None, *, size: Sequence[str] | str = ()
+) -> list[Explanation]:
+    """Why a group, tensor or node can or cannot be pruned; with `other`, why the two are pruned together."""
+    analysis = _analysed(model, size)
+    return _explain(analysis, name) if other is None else _coupling(analysis, name, other)
+
+
+def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int = 1) -> Verdict:
+    """Prove again that `output`, as it stands on disk, is `model` with the indices silenced that its stamp names.
+
+    Errors: `UsageError` for an output without a stamp, `VerificationFailed` for one made from another model.
+    """
+    pruned = load(output)
+    sizes = stamp.read(pruned)["sizes"]
+    analysis = analyse(load(model), sizes)
+    plan = stamp.plan_of(pruned, analysis)
+    with Verifier(analysis, feeds_for(analysis.model, sizes, seed=seed), threads) as verifier:
+        return verifier.check(plan, pruned)
+
+
+def bench(models: Sequence[ModelLike], **options: Any) -> Bench:
+    """Latency, memory and size of several models side by side, the first being the baseline; see `onnxprune.bench`."""
+    return _bench([load(model) for model in models], **options)
+
+
+def load(model: ModelLike) -> Model:
+    """A model from a path, bytes, a ModelProto (which is copied), or one that is loaded already."""
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, (str, Path)):
+        return Model.load(model)
+    if isinstance(model, bytes):
+        return Model.from_bytes(model)
+    return Model.from_bytes(model.SerializeToString(), source="<proto>")
+
+
+def _analysed(model: ModelLike, size: Sequence[str] | str) -> Any:
+    from onnxprune.passes.analyse import Analyse
+
+    unit = Analyse(size=(size,) if isinstance(size, str) else tuple(size)).run(Unit(source=load(model)))
+    assert unit.analysis is not None
+    return unit.analysis
+
+
+def pipeline_path(pipeline: str | Path) -> Path:
+    """The file of a pipeline: one that comes with onnxprune, by name, or any TOML file, by path."""
+    if isinstance(pipeline, str) and not pipeline.endswith(".toml"):
+        folder = Path(str(resources.files("onnxprune.passes") / "pipelines"))
+        path = folder / f"{pipeline}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+            raise UsageError(f"no pipeline {pipeline!r}; known: {known}, or give the path of a .toml file")
+        return path
+    return Path(pipeline)

@@ -1,0 +1,160 @@
+"""Several models side by side: latency with a confidence interval, memory, size, and time per layer on request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from onnxprune.data import Samples
+from onnxprune.dependency import analyse
+from onnxprune.errors import PassFailed
+from onnxprune.model import Array, Model
+from onnxprune.runtime.failure import RunFailed
+from onnxprune.runtime.layers import LayerTimes, layer_times
+from onnxprune.runtime.machine import this_machine
+from onnxprune.runtime.memory import Memory, peak_memory
+from onnxprune.runtime.timing import Timing, measure
+from onnxprune.verification import feeds_for
+
+__all__ = ["Bench", "BenchRow", "bench"]
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One model: bytes on disk, parameters, median latencies in milliseconds, speed-up over the first model.
+
+    `latency_ms` is processor time with one thread on the CPU provider, else wall time (see `Bench.clock`).
+    `speedup` stands without a claim where `significant` is false; `why` says what the interval was held against.
+    """
+
+    model: str
+    bytes: int
+    params: int
+    latency_ms: float
+    wall_ms: float
+    p10_ms: float
+    p90_ms: float
+    speedup: float
+    speedup_ci: tuple[float, float]
+    significant: bool
+    why: str
+    peak_memory: int | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Rows in the order of the models, the first being the baseline, and how they were measured."""
+
+    rows: tuple[BenchRow, ...]
+    clock: str
+    control_ratio: float
+    control_spread: tuple[float, float]
+    contention: float | None
+    rounds: int
+    sessions: int
+    threads: int
+    provider: str
+    machine: str
+    layers: Mapping[str, LayerTimes] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The result as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def bench(
+    models: Sequence[Model],
+    *,
+    rounds: int = 40,
+    sessions: int = 3,
+    threads: int = 1,
+    provider: str = "CPUExecutionProvider",
+    seed: int = 0,
+    seconds: float | None = None,
+    batch: int = 1,
+    memory: bool = True,
+    per_layer: bool = False,
+    samples: Samples | None = None,
+    sizes: Mapping[str, int] | None = None,
+    on_round: Callable[[int, int], None] | None = None,
+) -> Bench:
+    """Measure `models` against the first one, interleaved in this process, on one input of `batch` samples.
+
+    `sizes` are example sizes of symbolic dimensions by name; `seconds` ends the timing early. Errors: `PassFailed`
+    where a model does not run.
+    """
+    feeds = [_feed(model, sizes, samples, seed, batch) for model in models]
+    try:
+        timing = measure(
+            [model.to_bytes() for model in models],
+            feeds,
+            rounds=rounds,
+            sessions=sessions,
+            threads=threads,
+            seed=seed,
+            seconds=seconds,
+            provider=provider,
+            on_round=on_round,
+        )
+        peaks: list[Memory | None] = [
+            peak_memory(m.to_bytes(), f, threads=threads, provider=provider) if memory else None
+            for m, f in zip(models, feeds, strict=True)
+        ]
+        layers = {}
+        if per_layer:
+            for model, feed in zip(models, feeds, strict=True):
+                named = model.with_node_names()
+                layers[model.source] = layer_times(
+                    named.to_bytes(), named.nodes, feed, threads=threads, provider=provider
+                )
+    except RunFailed as failure:
+        raise PassFailed(f"bench: a model does not run in ONNX Runtime: {failure.reason}") from failure
+    rows = tuple(_row(model, timing, k, peaks[k]) for k, model in enumerate(models))
+    return Bench(
+        rows,
+        timing.clock,
+        timing.control.ratio,
+        timing.control.spread,
+        timing.contention,
+        timing.rounds,
+        timing.sessions,
+        threads,
+        provider,
+        str(this_machine()),
+        layers,
+    )
+
+
+def _feed(
+    model: Model, sizes: Mapping[str, int] | None, samples: Samples | None, seed: int, batch: int
+) -> dict[str, Array]:
+    shapes = analyse(model, sizes).shapes
+    return feeds_for(model, shapes.sizes, samples, seed, batches=(batch,))[-1]
+
+
+def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> BenchRow:
+    own = timing.models[index]
+    pair = next((p for p in timing.pairs if p.index == index), None)
+    params = sum(_elements(w.shape) for w in model.weights.values() if w.dtype.kind in "fV" or w.dtype.itemsize == 1)
+    return BenchRow(
+        model.source,
+        model.size_bytes,
+        params,
+        own.latency_ms,
+        own.wall_ms,
+        own.p10_ms,
+        own.p90_ms,
+        1.0 if pair is None else pair.speedup,
+        (1.0, 1.0) if pair is None else pair.speedup_ci,
+        False if pair is None else pair.significant,
+        "the baseline" if pair is None else pair.why,
+        None if peak is None else peak.peak,
+    )
+
+
+def _elements(shape: Sequence[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

@@ -1,0 +1,144 @@
+"""From a finished run, or from an analysis alone, to what is reported of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from onnxprune.cost import Costs
+from onnxprune.dependency import Analysis, Group
+from onnxprune.model import Model
+from onnxprune.report.report import SCHEMA_VERSION, FixedAxis, GroupReport, Report
+from onnxprune.runtime.machine import this_machine
+from onnxprune.unit import Unit
+from onnxprune.weights import nonzeros, parameters
+
+__all__ = ["GroupCost", "Inspection", "inspection_of", "report_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCost:
+    """A group that could be pruned, and the parameters and MACs that go when all of it goes."""
+
+    name: str
+    size: int
+    sites: tuple[str, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What could be pruned in a model and what could not; `sizes` are the example sizes of symbolic dimensions."""
+
+    model: str
+    nodes: int
+    params: int
+    macs: int
+    bytes: int
+    sizes: Mapping[str, int]
+    groups: tuple[GroupCost, ...]
+    fixed: tuple[FixedAxis, ...]
+
+    def to_json(self) -> str:
+        """The inspection as JSON."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def inspection_of(analysis: Analysis) -> Inspection:
+    """Inspect an analysed model."""
+    costs = Costs.of(analysis)
+    groups = []
+    for group in analysis.groups:
+        due = costs.due_to(group.atom.id)
+        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"]))
+    model = analysis.model
+    return Inspection(
+        model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,
+        tuple(groups), _fixed(analysis),
+    )  # fmt: skip
+
+
+def report_of(unit: Unit, written: Model, output: str | None) -> Report:
+    """The report of a finished run; `written` is the model as it was (or would be) written to `output`."""
+    analysis, plan, verdict, allocation = unit.analysis, unit.plan, unit.verdict, unit.allocation
+    assert analysis is not None
+    assert plan is not None
+    costs = Costs.of(analysis)
+    before, after = parameters(unit.source), parameters(written)
+    blamed = tuple(
+        FixedAxis(s.tensor, s.axis, "verification", "verify")
+        for g in analysis.groups if g.atom.id in unit.faults for s in g.sites
+    )  # fmt: skip
+    evaluation = unit.evaluation
+    metrics = {} if evaluation is None else {k: (v, evaluation.after[k]) for k, v in evaluation.before.items()}
+    main = next(iter(metrics), None)
+    return Report(
+        onnxprune_version=installed_version(),
+        model=unit.source.source,
+        output=output,
+        pipeline=tuple({"use": name, **options} for name, options in unit.options.items()),
+        groups=tuple(
+            GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
+        ),
+        fixed=(*_fixed(analysis), *blamed),
+        params_before=before,
+        params_after=after,
+        nonzero_before=nonzeros(unit.source),
+        nonzero_after=nonzeros(written),
+        macs_before=costs.macs(),
+        macs_after=costs.macs(plan.counts),
+        bytes_before=unit.source.size_bytes,
+        bytes_after=written.size_bytes,
+        sparsity=1 - after / before if before else 0.0,
+        verified=verdict is not None and verdict.passed,
+        max_error=None if verdict is None else verdict.max_error,
+        verified_inputs=0 if verdict is None else verdict.inputs,
+        metric=main,
+        metric_before=None if main is None else metrics[main][0],
+        metric_after=None if main is None else metrics[main][1],
+        metrics=metrics,
+        notes=unit.notes,
+        targets_met=allocation is None or allocation.met,
+        machine=str(this_machine()),
+        seconds=dict(unit.seconds),
+        **_latency(unit),
+    )
+
+
+def _latency(unit: Unit) -> dict[str, Any]:
+    if unit.timing is None:
+        return {}
+    pair = unit.timing.pairs[0]
+    return {
+        "latency_before_ms": unit.timing.models[0].latency_ms,
+        "latency_after_ms": unit.timing.models[1].latency_ms,
+        "speedup": pair.speedup,
+        "speedup_ci": pair.speedup_ci,
+        "latency_note": pair.why,
+    }
+
+
+def _criterion(unit: Unit, group: Group) -> str:
+    if unit.scores is None:
+        return ""
+    return unit.scores.criterion_of(group.name)
+
+
+def _fixed(analysis: Analysis) -> tuple[FixedAxis, ...]:
+    return tuple(FixedAxis(r.tensor, r.axis, r.reason, r.node) for r in analysis.refusals)
+
+
+def _sites(group: Group) -> tuple[str, ...]:
+    return tuple(f"{site.tensor}[{site.axis}]" for site in group.sites)
+
+
+def installed_version() -> str:
+    """The version of onnxprune; empty where it runs from a checkout that is not installed."""
+    try:
+        return version("onnxprune")
+    except PackageNotFoundError:
+        return ""
