@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from onnxprune import stamp
 from onnxprune.bench import Bench
 from onnxprune.bench import bench as _bench
-from onnxprune.dependency import analyse
+from onnxprune.dependency import Analysis, analyse
 from onnxprune.errors import UsageError
 from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
-from onnxprune.model import Model
+from onnxprune.model import Model, parse_sizes
 from onnxprune.passmanager import Pipeline
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.unit import Unit, Watch
@@ -97,9 +97,12 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
         return verifier.check(plan, pruned)
 
 
-def bench(models: Sequence[ModelLike], **options: Any) -> Bench:
-    """Latency, memory and size of several models side by side, the first being the baseline; see `onnxprune.bench`."""
-    return _bench([load(model) for model in models], **options)
+def bench(models: Sequence[ModelLike], *, size: Sequence[str] = (), **options: Any) -> Bench:
+    """Latency, memory and size of several models side by side, the first being the baseline; see `onnxprune.bench`.
+
+    `size` gives sizes of symbolic dimensions (`"height=320"`).
+    """
+    return _bench([load(model) for model in models], sizes=parse_sizes(size), **options)
 
 
 def load(model: ModelLike) -> Model:
@@ -113,12 +116,8 @@ def load(model: ModelLike) -> Model:
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
 
 
-def _analysed(model: ModelLike, size: Sequence[str] | str) -> Any:
-    from onnxprune.passes.analyse import Analyse
-
-    unit = Analyse(size=(size,) if isinstance(size, str) else tuple(size)).run(Unit(source=load(model)))
-    assert unit.analysis is not None
-    return unit.analysis
+def _analysed(model: ModelLike, size: Sequence[str] | str) -> Analysis:
+    return analyse(load(model), parse_sizes((size,) if isinstance(size, str) else size))
 
 
 def pipeline_path(pipeline: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a pruned model carries of how it was made, so that anyone can prove it again: the plan and the original's digest.
+"""What a pruned model carries of how it was made, so that anyone can prove it again: its plan, its origin.
 
 It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its name and its keep mask (bits,
 first index first, in hex).

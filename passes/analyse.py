@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from onnxprune.errors import UsageError
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit
 
@@ -25,11 +24,6 @@ class Analyse:
     def run(self, unit: Unit) -> Unit:
         """Analyse the model as it was read."""
         from onnxprune.dependency import analyse
+        from onnxprune.model import parse_sizes
 
-        sizes: dict[str, int] = {}
-        for text in self.size:
-            name, _, number = text.partition("=")
-            if not number.isdigit() or int(number) < 1:
-                raise UsageError(f"--size {text!r}: expected NAME=N with a positive number")
-            sizes[name] = int(number)
-        return replace(unit, analysis=analyse(unit.source, sizes))
+        return replace(unit, analysis=analyse(unit.source, parse_sizes(self.size)))

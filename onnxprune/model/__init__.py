@@ -2,7 +2,7 @@
 
 from onnxprune.model.edit import Edit
 from onnxprune.model.inference import Shapes, infer, recompute
-from onnxprune.model.inputs import input_shapes, symbols, vocabulary
+from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabulary
 from onnxprune.model.model import Array, Model, Node, TensorInfo, WeightInfo
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "WeightInfo",
     "infer",
     "input_shapes",
+    "parse_sizes",
     "recompute",
     "symbols",
     "vocabulary",

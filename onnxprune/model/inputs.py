@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from onnxprune.errors import ModelReadError
+from onnxprune.errors import ModelReadError, UsageError
 from onnxprune.model.model import Model, Node
 
-__all__ = ["input_shapes", "symbol", "symbols", "vocabulary"]
+__all__ = ["input_shapes", "parse_sizes", "symbol", "symbols", "vocabulary"]
 
 _PASSES_ON = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
@@ -26,6 +26,17 @@ def symbols(model: Model) -> dict[str, tuple[str, int]]:
 def symbol(name: str, axis: int, size: int | str | None) -> str:
     """The name of a symbolic dimension."""
     return size if isinstance(size, str) and size else f"{name}.{axis}"
+
+
+def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
+    """Example sizes of symbolic dimensions from texts such as `height=320`; `UsageError` for anything else."""
+    sizes: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdigit() or int(number) < 1:
+            raise UsageError(f"--size {text!r}: expected NAME=N with a positive number")
+        sizes[name] = int(number)
+    return sizes
 
 
 def input_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

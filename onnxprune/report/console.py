@@ -89,9 +89,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     style = "green" if verdict.passed else "red"
     word = "verified" if verdict.passed else "NOT verified"
     batches = " and ".join(map(str, verdict.batches))
-    console.print(Text(
-        f"{word}: largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {batches}", style=style
-    ))  # fmt: skip
+    found = f"largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {batches}"
+    console.print(Text(f"{word}: {found}", style=style))
     if not verdict.passed:
         console.print(verdict.detail)
 
@@ -110,8 +109,8 @@ def show_bench(console: Console, bench: Bench) -> None:
     contention = "" if bench.contention is None else f"; wall / processor time {bench.contention:.2f}"
     low, high = bench.control_spread
     console.print(
-        f"{clock}, {bench.rounds} rounds in {bench.sessions} sessions a model, interleaved; the baseline against itself "
-        f"{bench.control_ratio:.3f} ({low:.3f} to {high:.3f}){contention}; {bench.machine}"
+        f"{clock}, {bench.rounds} rounds in {bench.sessions} sessions a model, interleaved; "
+        f"the baseline against itself {bench.control_ratio:.3f} ({low:.3f} to {high:.3f}){contention}; {bench.machine}"
     )
     for model, layers in bench.layers.items():
         table = _table("node", "operator", "ms", "share", "run as", title=model)
