@@ -17,6 +17,7 @@ from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Call, Tensor
 from onnxprune.rules.facts import Fact, Fixed, Reads, Same, Work
 from onnxprune.unification import Unification
+from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
@@ -153,9 +154,7 @@ class Analysis:
         return tuple(name for name in used if name in self.model.weights)
 
     def _is_weight(self, tensor: str) -> bool:
-        """Floats and the small integers of quantized weights; 64-bit and 32-bit integers and truth values are not."""
-        info = self.model.weights[tensor]
-        return len(info.shape) > 0 and (info.dtype.kind in "fV" or info.dtype.itemsize == 1) and info.dtype != bool
+        return is_parameter(self.model.weights[tensor])
 
 
 def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registry = registry) -> Analysis:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Atom", "Dimension", "Mask", "Product", "Sum", "atoms", "count", "keep_mask", "project"]
+__all__ = ["Atom", "Dimension", "Mask", "Product", "Sum", "Vector", "atoms", "count", "keep_mask", "project"]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -103,21 +103,22 @@ def count(dim: Dimension, counts: Mapping[int, int]) -> int:
     return total
 
 
-def project(dim: Dimension, values: Vector, totals: dict[int, Vector]) -> None:
-    """Add `values`, one per index of `dim`, to the total of every index of every atom, in one walk.
+def project(dim: Dimension, values: Vector, totals: dict[int, Vector], combine: np.ufunc = np.add) -> None:
+    """Combine `values`, one per index of `dim`, into the total of every index of every atom, in one walk.
 
     `totals[atom.id]`, shape `(atom.size,)`, is made where it is absent. An index of an atom receives the sum of the
-    values of all indices of the axis that go when it goes.
+    values of all indices of the axis that go when it goes; with `combine=np.maximum`, the largest of them.
     """
     if isinstance(dim, Atom):
         total = totals.get(dim.id)
-        totals[dim.id] = values.astype(np.float64) if total is None else total + values
+        totals[dim.id] = values.astype(np.float64) if total is None else combine(total, values)
     elif isinstance(dim, Sum):
         start = 0
         for part in dim.parts:
-            project(part, values[start : start + part.size], totals)
+            project(part, values[start : start + part.size], totals, combine)
             start += part.size
     else:
         grid = values.reshape([factor.size for factor in dim.factors])
         for axis, factor in enumerate(dim.factors):
-            project(factor, grid.sum(axis=tuple(i for i in range(grid.ndim) if i != axis)), totals)
+            others = tuple(i for i in range(grid.ndim) if i != axis)
+            project(factor, combine.reduce(grid, axis=others), totals, combine)

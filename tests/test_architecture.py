@@ -24,6 +24,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("dimensions",),
     ("unification",),
     ("model",),
+    ("weights",),
     ("rules",),
     ("dependency",),
     ("plan", "explanation"),
