@@ -10,6 +10,8 @@ from onnxprune.unit import Unit
 
 __all__ = ["Score"]
 
+FALLBACK = "l2"  # needs nothing but weights, so it scores every group
+
 
 @dataclass(frozen=True)
 class Score:
@@ -27,4 +29,10 @@ class Score:
         from onnxprune.criteria import score
 
         assert unit.analysis is not None
-        return replace(unit, scores=score(unit.analysis, self.criterion, seed=self.seed))
+        scores = score(unit.analysis, self.criterion, seed=self.seed)
+        if not scores.missing:
+            return replace(unit, scores=scores)
+        note = f"{self.criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
+        names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
+        filled = scores.filled(score(unit.analysis, FALLBACK, seed=self.seed))
+        return replace(unit, scores=filled, notes=(*unit.notes, note + names))

@@ -123,9 +123,7 @@ def _latency(unit: Unit) -> dict[str, Any]:
 
 
 def _criterion(unit: Unit, group: Group) -> str:
-    if unit.scores is None:
-        return ""
-    return unit.scores.criterion_of(group.name)
+    return "" if unit.scores is None else unit.scores.by.get(group.atom.id, "")
 
 
 def _fixed(analysis: Analysis) -> tuple[FixedAxis, ...]:
