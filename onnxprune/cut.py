@@ -188,7 +188,8 @@ def _set_attribute(cut: _Cut, edit: Edit, node: int, fact: Counts, sizes: Sequen
         edit.set_attribute(node, name, sizes[0])
     elif old is not None or len(set(sizes)) > 1:
         before = old if old is not None else sizes
-        edit.set_attribute(node, name, [int(b) if s is None else s for b, s in zip(before, sizes, strict=True)])
+        signed = [int(b) if s is None else -s if b < 0 else s for b, s in zip(before, sizes, strict=True)]
+        edit.set_attribute(node, name, signed)
 
 
 def _set_operand(
@@ -203,9 +204,11 @@ def _set_operand(
     after = numbers.after(name).ravel()
     wanted = after.copy()
     for k, (size, dim) in enumerate(zip(sizes, fact.dims, strict=True)):
-        if size is not None and dim is not None and not dynamic[k]:
-            if size != dim.size:
-                wanted[k] = size
+        if size is not None and dim is not None:
+            if dynamic[k]:  # such as batch x heads, where heads went
+                wanted[k] = size if before[k] == dim.size else after[k]
+            elif size != dim.size:
+                wanted[k] = -size if before[k] < 0 else size
             elif after[k] != before[k]:
                 wanted[k] = before[k]
     if np.array_equal(wanted, after):
@@ -215,16 +218,29 @@ def _set_operand(
     else:
         found = _as_reshape_target(cut, node, wanted, dynamic)
         if found is None:
-            where = edit.add(f"{name}__fixed", ~dynamic)
-            values = edit.add(f"{name}__sizes", wanted.astype(np.int64))
-            made = edit.insert(node, "Where", [where, values, name], f"{name}__corrected")
-            edit.connect(node, position, made)
+            edit.connect(node, position, _scaled(edit, node, name, wanted, after, dynamic))
             return
         corrected = found
     shape = shapes.number[name].shape
     edit.connect(
         node, position, edit.add(f"{name}__pruned", corrected.reshape(shape).astype(shapes.number[name].dtype))
     )
+
+
+def _scaled(edit: Edit, node: int, name: str, wanted: Array, after: Array, dynamic: Array) -> str:
+    """A number tensor that is corrected while the model runs: constants replaced, what is dynamic scaled."""
+    wrong = dynamic & (wanted != after)
+    if wrong.any():
+        common = np.gcd(wanted, after)
+        times = edit.add(f"{name}__times", np.where(wrong, wanted // common, 1).astype(np.int64))
+        over = edit.add(f"{name}__over", np.where(wrong, after // common, 1).astype(np.int64))
+        name = edit.insert(node, "Mul", [name, times], f"{name}__scaled")
+        name = edit.insert(node, "Div", [name, over], f"{name}__scaled")
+    if np.array_equal(wanted[~dynamic], after[~dynamic]):
+        return name
+    where = edit.add(f"{name}__fixed", ~dynamic)
+    values = edit.add(f"{name}__sizes", wanted.astype(np.int64))
+    return edit.insert(node, "Where", [where, values, name], f"{name}__corrected")
 
 
 def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:

@@ -60,6 +60,7 @@ Place: TypeAlias = Operand | Attribute
 class Counts:
     """The numbers at `place` are the sizes of `dims`, one by one; None where a number counts nothing that can change.
 
+    A negative number is the size negated: it counts from the end.
     A place that is absent (Split without sizes) is filled in only when its default would be wrong; `instead_of`
     names the attribute that must go then.
     """

@@ -36,8 +36,8 @@ def split(n: Call) -> Iterator[Fact]:
         yield from carry(n.x, y, but=(axis,))
 
 
-def _ranges(n: Call) -> list[tuple[int, int, int, int]] | None:
-    """(axis, start, stop, step) of every sliced axis, in indices that lie inside it; None where not known."""
+def _ranges(n: Call) -> list[tuple[int, slice]] | None:
+    """(axis, start:stop:step) of every sliced axis, as the numbers say it; None where they are not known."""
     rank = n.x.rank
     if n.opset < 10:
         starts, ends, axes, steps = n.attribute("starts"), n.attribute("ends"), n.attribute("axes"), None
@@ -47,24 +47,32 @@ def _ranges(n: Call) -> list[tuple[int, int, int, int]] | None:
         starts, ends, axes, steps = (n.number(k) for k in (1, 2, 3, 4))
     assert starts is not None
     assert ends is not None
-    result = []
-    for k, axis in enumerate(axes or range(len(starts))):
-        step = int(steps[k]) if steps else 1
-        axis = int(axis) % rank
-        start, stop, _ = slice(int(starts[k]), int(ends[k]), step).indices(n.x.shape[axis])
-        result.append((axis, start, stop, step))
-    return result
+    steps = steps or [1] * len(starts)
+    return [
+        (int(axis) % rank, slice(int(starts[k]), int(ends[k]), int(steps[k])))
+        for k, axis in enumerate(axes or range(len(starts)))
+    ]
 
 
-def _stretch(n: Call, x: Atom, y: Atom, start: int, stop: int) -> tuple[list[Fact], Atom, Atom]:
-    """The facts on x[start:stop], and the dimensions that its two bounds count."""
-    before, after, upto = n.new(start), n.new(x.size - stop), n.new(stop)
-    return [Same(x, joined(before, y, after)), Same(upto, joined(before, y))], before, upto
+def _stretch(n: Call, x: Atom, y: Atom, said: slice) -> tuple[list[Fact], Atom | None, Atom | None]:
+    """The facts on x[start:stop], and what its bounds count: from the end where negative, nothing where beyond."""
+    start, stop, _ = said.indices(x.size)
+    before, after, upto, since = n.new(start), n.new(x.size - stop), n.new(stop), n.new(x.size - start)
+    facts: list[Fact] = [
+        Same(x, joined(before, y, after)),
+        Same(upto, joined(before, y)),
+        Same(since, joined(y, after)),
+    ]
+    inside = range(-x.size, x.size + 1)
+    first = (since if said.start < 0 else before) if said.start in inside else None
+    last = (after if said.stop < 0 else upto) if said.stop in inside else None
+    return facts, first, last
 
 
-def _strided(n: Call, x: Atom, y: Atom, start: int, stop: int, step: int) -> Iterator[Fact]:
+def _strided(n: Call, x: Atom, y: Atom, said: slice) -> Iterator[Fact]:
     """Every s-th index to the end is the outer factor of m x s; anything else is fixed."""
-    if step > 1 and x.size == y.size * step and start < step and stop == x.size:
+    step = said.step
+    if step > 1 and x.size == y.size * step and 0 <= said.start < step and said.stop >= x.size:
         phase = n.new(step)
         yield Same(x, merged(y, phase))
         yield Fixed(phase, "a Slice takes every so-many-th index")
@@ -81,15 +89,13 @@ def slice_(n: Call) -> Iterator[Fact]:
         return
     starts: list[Atom | None] = [None] * len(ranges)
     ends: list[Atom | None] = [None] * len(ranges)
-    for k, (axis, start, stop, step) in enumerate(ranges):
+    for k, (axis, said) in enumerate(ranges):
         x, y = n.x[axis], n.y[axis]
-        if x.size == y.size and step == 1:
-            yield Same(x, y)
-        elif step == 1:
-            facts, starts[k], ends[k] = _stretch(n, x, y, start, stop)
+        if said.step == 1:
+            facts, starts[k], ends[k] = _stretch(n, x, y, said)
             yield from facts
         else:
-            yield from _strided(n, x, y, start, stop, step)
+            yield from _strided(n, x, y, said)
     yield from carry(n.x, n.y, but=tuple(r[0] for r in ranges))
     yield Counts(Operand(1) if n.opset >= 10 else Attribute("starts"), tuple(starts))
     yield Counts(Operand(2) if n.opset >= 10 else Attribute("ends"), tuple(ends))
@@ -100,18 +106,20 @@ def pad(n: Call) -> Iterator[Fact]:
     """A padded axis is before + axis + after, all three prunable where the padding is a constant."""
     name = "pads" if n.opset >= 2 else "paddings"
     pads = n.number(1) if n.opset >= 11 else n.attribute(name)
-    if pads is None or n.input(3) is not None:
+    axes = range(n.x.rank) if n.input(3) is None else n.number(3)
+    if pads is None or axes is None:
         yield from (Fixed(dim, "the amounts of a Pad are not known") for dim in (*n.x.dims, *n.y.dims))
         return
-    rank = n.x.rank
     counts: list[Atom | None] = [None] * len(pads)
+    where = {int(axis) % n.x.rank: k for k, axis in enumerate(axes)}
     for axis, (x, y) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
-        before, after = int(pads[axis]), int(pads[axis + rank])
+        first, second = where.get(axis, 0), where.get(axis, 0) + len(axes)
+        before, after = (int(pads[first]), int(pads[second])) if axis in where else (0, 0)
         if before == after == 0:
             yield Same(x, y)
         elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0:
             yield from (Fixed(dim, "padded from its own indices, or cropped") for dim in (x, y))
         else:
-            counts[axis], counts[axis + rank] = n.new(before), n.new(after)
-            yield Same(y, joined(*(p for p in (counts[axis], x, counts[axis + rank]) if p is not None)))
+            counts[first], counts[second] = made = n.new(before), n.new(after)
+            yield Same(y, joined(made[0], x, made[1]))
     yield Counts(Operand(1) if n.opset >= 11 else Attribute(name), tuple(counts))

@@ -9,14 +9,18 @@ from onnxprune.rules.elementwise import broadcast, carry
 from onnxprune.rules.facts import Fact, Fixed, Same
 from onnxprune.rules.registry import rule
 
+STATISTICS = "its indices share the statistics of a norm"
+
 
 @rule("BatchNormalization")
 def batch_normalization(n: Call) -> Iterator[Fact]:
-    """Scale, bias, mean and variance (and the running ones that training mode writes) follow the channels."""
+    """Scale, bias, mean and variance follow the channels; in training mode the other axes share statistics."""
     yield from carry(n.x, n.y)
     for tensor in (*n.inputs[1:], *n.outputs[1:]):
         if tensor is not None:
             yield Same(tensor[0], n.x[1])
+    if n.attribute("training_mode", 0) or (n.opset < 14 and len(n.outputs) > 1):
+        yield from (Fixed(dim, STATISTICS) for k, dim in enumerate(n.x.dims) if k != 1)
 
 
 @rule("InstanceNormalization")
@@ -26,7 +30,7 @@ def instance_normalization(n: Call) -> Iterator[Fact]:
     for tensor in n.inputs[1:]:
         assert tensor is not None
         yield Same(tensor[0], n.x[1])
-    yield from (Fixed(dim, "its indices share the statistics of a norm") for dim in n.x.dims[2:])
+    yield from (Fixed(dim, STATISTICS) for dim in n.x.dims[2:])
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -40,7 +44,7 @@ def layer_normalization(n: Call) -> Iterator[Fact]:
     for tensor in n.outputs[1:]:
         if tensor is not None:
             yield from (Same(a, b) for a, b in zip(n.x.dims[:first], tensor.dims, strict=False))
-    yield from (Fixed(dim, "its indices share the statistics of a norm") for dim in n.x.dims[first:])
+    yield from (Fixed(dim, STATISTICS) for dim in n.x.dims[first:])
 
 
 @rule("QuantizeLinear", "DequantizeLinear")

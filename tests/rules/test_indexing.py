@@ -1,0 +1,59 @@
+"""Indices that the model holds as numbers follow the cut; what is picked by value stays whole."""
+
+from __future__ import annotations
+
+from tests.rules.tables import Cuts, Refuses, each, image, prove, refuse, rows
+
+CUTS = [
+    Cuts("Gather of one index splits it off", "x[N,5] -> y; h = MatMul(x, W[5,12]); r = Reshape(h, {0,3,4});"
+         "a = Gather<axis=1>(r, 0); b = Gather<axis=1>(r, 1); c = Gather<axis=1>(r, 2); d = Mul(a, b); e = Add(d, c);"
+         "y = MatMul(e, V[4,2])", {"W": 4}),
+    Cuts("Gather of the last index", "x[N,5] -> y; h = MatMul(x, W[5,12]); r = Reshape(h, {0,3,4});"
+         "a = Gather<axis=1>(r, -1); b = Gather<axis=1>(r, -3); d = Mul(a, b); y = MatMul(d, V[4,2])", {"W": 4}),
+    Cuts("Gather beside the cut axis", rows("g = Gather<axis=1>(h, {0,2,2,-1})"), {"W": 8}),
+    Cuts("Gather of a run", rows("a = Gather<axis=2>(h, {0,1,2}); b = Gather<axis=2>(h, {3,4,5,6,7});"
+                                 "c = MatMul(b, U[5,3]); g = Add(a, c)", reads=3), {"W": 3, "W#2": 5}),
+    Cuts("Gather of all", rows("g = Gather<axis=2>(h, {0,1,2,3,4,5,6,7})"), {"W": 8}),
+    Cuts("an embedding's width", "i[N,5]:int64 -> y; h = Gather(E[9,8], i); y = MatMul(h, V[8,4])", {"E": 8},
+         bounds={"i": 9}),
+    Cuts("an embedding that is tied to the last layer", "i[N,5]:int64 -> y; h = Gather(E[9,8], i);"
+         "t = Transpose(E); y = MatMul(h, t)", {"E": 8}, bounds={"i": 9}),
+    Cuts("an embedding of constant positions", "x[N,5,8] -> y; p = Gather(P[7,8], {0,1,2,3,4}); h = MatMul(x, W[8,8]);"
+         "g = Add(h, p); y = MatMul(g, V[8,3])", {"P": 2, "P#2": 8}),
+    Cuts("GatherElements beside the cut axis", rows("i = Constant<value=int64[1,1,1] {0}>(); j = Expand(i, {1,5,8});"
+                                                    "g = Add(h, B[8])"), {"W": 8}),
+    Cuts("GatherND beside the cut axis", "x[3,5,6] -> y; h = MatMul(x, W[6,8]); g = GatherND(h, K{0,1,2,4}[2,2]);"
+         "y = MatMul(g, V[8,4])", {"W": 8}),
+    Cuts("ScatterND beside the cut axis", "x[3,5,6] -> y; h = MatMul(x, W[6,8]); u = Slice(h, {0}, {2}, {0});"
+         "v = Slice(u, {0}, {1}, {1}); w = Squeeze(v, {1}); g = ScatterND(h, K{0,1,2,4}[2,2], w);"
+         "y = MatMul(g, V[8,4])", {"W": 8}),
+    Cuts("OneHot beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); a = ArgMax<axis=1,keepdims=0>(h);"
+         "o = OneHot<axis=-1>(a, 5, {0.0,1.0}); t = Transpose<perm=[0,2,1]>(o); y = MatMul(t, V[8,4])", {"W": 8}),
+]  # fmt: skip
+
+REFUSES = [
+    Refuses("Gather in another order", rows("g = Gather<axis=2>(h, {1,0,2,3,4,5,6,7})"), {"W.1": "another order"}),
+    Refuses("Gather of one index twice", rows("g = Gather<axis=2>(h, {0,0})", reads=2), {"W.1": "another order"}),
+    Refuses("a vocabulary", "i[N,5]:int64 -> y; h = Gather(E[9,8], i); y = MatMul(h, V[8,4])",
+            {"E.0": "made at run time"}),
+    Refuses("Gather by what the run decides", "x[N,5,6], i[2]:int64 -> y; h = MatMul(x, W[6,8]);"
+            "g = Gather<axis=2>(h, i); y = MatMul(g, V[2,4])", {"W.1": "made at run time"}),
+    Refuses("GatherElements along the cut axis", "x[3,6] -> y; h = MatMul(x, W[6,8]);"
+            "g = GatherElements<axis=1>(h, K{0,1,2,4,3,2}[3,2]); y = MatMul(g, V[2,4])", {"W.1": "picks its indices"}),
+    Refuses("NonZero", "x[2,6] -> y; h = MatMul(x, W[6,8]); n = NonZero(h); y = Cast<to=1>(n)",
+            {"W.1": "shape of 'n' is not known"}),
+    Refuses("MaxPool's indices are an output", "x[N,3,6,6] -> y, i; h = Conv(x, W[8,3,3,3]);"
+            "m, i = MaxPool<kernel_shape=[2,2]>(h); y = Conv(m, V[4,8,1,1])", {"W.0": "flat indices of MaxPool"}),
+    Refuses("MaxUnpool", image("m, i = MaxPool<kernel_shape=[2,2],strides=[2,2]>(h); "
+                               "g = MaxUnpool<kernel_shape=[2,2],strides=[2,2]>(m, i)"), {"W.0": "flat indices"}),
+]  # fmt: skip
+
+
+@each(CUTS)
+def test_cuts(case: Cuts) -> None:
+    prove(case)
+
+
+@each(REFUSES)
+def test_refuses(case: Refuses) -> None:
+    refuse(case)

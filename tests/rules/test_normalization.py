@@ -1,0 +1,63 @@
+"""Parameters per channel follow their axis; axes that share statistics, scales of blocks and merged norms are fixed."""
+
+from __future__ import annotations
+
+from tests.rules.tables import Cuts, Refuses, each, image, prove, refuse, rows
+
+CUTS = [
+    Cuts("BatchNormalization", image("g = BatchNormalization(h, S[8], B[8], M[8], R[8])"), {"W": 8}),
+    Cuts("BatchNormalization of rank two", "x[N,5] -> y; h = MatMul(x, W[5,8]);"
+         "g = BatchNormalization(h, S[8], B[8], M[8], R[8]); y = MatMul(g, V[8,4])", {"W": 8}),
+    Cuts("BatchNormalization with shared parameters", image("g = BatchNormalization(h, S[8], S, S, S)"), {"W": 8}),
+    Cuts("InstanceNormalization", image("g = InstanceNormalization(h, S[8], B[8])"), {"W": 8}),
+    Cuts("LayerNormalization over what follows", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
+         "g = LayerNormalization<axis=2>(h, S[4,4], B[4,4]); y = Conv(g, V[4,8,1,1])", {"W": 8}),
+    Cuts("GroupNorm as exported: whole groups go",
+         image("r = Reshape(h, {0,4,-1}); i = InstanceNormalization(r, S[4], B[4]); s = Shape(h); t = Reshape(i, s);"
+               "m = Mul(t, G[8,1,1]); g = Add(m, C[8,1,1])"), {"W": 4}),
+    Cuts("quantized per tensor", image("q = QuantizeLinear(h, 0.1, 0:uint8); g = DequantizeLinear(q, 0.1, 0:uint8)"),
+         {"W": 8}),
+    Cuts("a weight quantized per tensor", "x[N,3,6,6] -> y; W = DequantizeLinear(Q[8,3,3,3]:int8, 0.01, 0:int8);"
+         "h = Conv(x, W); y = Conv(h, V[4,8,1,1])", {"Q": 8}),
+    Cuts("a weight quantized per channel", "x[N,3,6,6] -> y;"
+         "W = DequantizeLinear<axis=0>(Q[8,3,3,3]:int8, S[8], Z[8]:int8); h = Conv(x, W); y = Conv(h, V[4,8,1,1])",
+         {"Q": 8}),
+    Cuts("a weight quantized per channel, read on its other axis", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
+         "U = DequantizeLinear<axis=0>(Q[4,8,1,1]:int8, S[4]); y = Conv(h, U)", {"W": 8}),
+    Cuts("a bias quantized per channel", "x[N,3,6,6] -> y; B = DequantizeLinear<axis=0>(Q[8]:int8, S[8]);"
+         "h = Conv(x, W[8,3,3,3], B); y = Conv(h, V[4,8,1,1])", {"W": 8}),
+    Cuts("an activation quantized per channel",
+         image("q = QuantizeLinear<axis=1>(h, S[8], Z[8]:uint8); g = DequantizeLinear<axis=1>(q, S, Z)"), {"W": 8}),
+    Cuts("a scale of one element", image("q = QuantizeLinear(h, S[1], Z[1]:uint8); g = DequantizeLinear(q, S, Z)"),
+         {"W": 8}),
+]  # fmt: skip
+
+REFUSES = [
+    Refuses("LayerNormalization over the cut axis", rows("g = LayerNormalization(h, S[8], B[8])"),
+            {"W.1": "statistics", "V.0": "statistics"}),
+    Refuses("a norm over merged channels", image("r = Reshape(h, {0,4,-1}); i = InstanceNormalization(r, S[4], B[4]);"
+                                                 "s = Shape(h); g = Reshape(i, s)"), {"W.0": "statistics"}),
+    Refuses("quantized in blocks", "x[N,5] -> y; h = MatMul(x, W[5,8]); "
+            "U = DequantizeLinear<axis=0,block_size=4>(Q[8,6]:int8, S[2,6]);"
+            "y = MatMul(h, U)", {"Q.0": "blocks", "W.1": "blocks"}, 21),
+    Refuses("a weight standardised over an axis that its reader cuts",
+            "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); r = Reshape(U[6,8,1,1], {1,6,-1});"
+            "n, a, b = BatchNormalization<training_mode=1>(r, S[6], B[6], M[6], R[6]); u = Reshape(n, {6,8,1,1});"
+            "g = Conv(h, u); y = Conv(g, V[4,6,1,1])", {"W.0": "statistics", "U.1": "statistics"}),
+    Refuses("a weight whose mean over the cut axis is taken off",
+            "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); m = ReduceMean<axes=[1,2,3]>(U[6,8,1,1]); u = Sub(U, m);"
+            "g = Conv(h, u); y = Conv(g, V[4,6,1,1])", {"W.0": "ReduceMean mixes", "U.1": "ReduceMean mixes"}),
+    Refuses("a weight scaled by its norm over the cut axis",
+            "x[N,8] -> y; h = MatMul(x, W[8,6]); n = ReduceSumSquare<axes=[0],keepdims=1>(U[6,5]); s = Sqrt(n);"
+            "u = Div(U, s); g = MatMul(h, u); y = MatMul(g, V[5,4])", {"W.1": "ReduceSumSquare", "U.0": "ReduceSumSq"}),
+]  # fmt: skip
+
+
+@each(CUTS)
+def test_cuts(case: Cuts) -> None:
+    prove(case)
+
+
+@each(REFUSES)
+def test_refuses(case: Refuses) -> None:
+    refuse(case)

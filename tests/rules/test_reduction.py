@@ -1,0 +1,73 @@
+"""A sum contracts its axes, every other reduction fixes them; the axes beside them pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.tables import Cuts, Refuses, each, image, prove, refuse, rows
+
+REDUCE = ["ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+          "ReduceSumSquare"]  # fmt: skip
+
+CUTS = [
+    Cuts("a sum over channels", image("g = ReduceSum(h, {1})", reads=1), {"W": 8}),
+    Cuts("a sum over channels and space", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
+         "y = ReduceSum<keepdims=0>(h, {-1,1,2})", {"W": 8}),
+    Cuts("a sum with its axes in an attribute", image("g = ReduceSum<axes=[1]>(h)", reads=1), {"W": 8}, opset=11),
+    Cuts("a sum over everything", "x[1,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); y = ReduceSum<keepdims=0>(h)", {"W": 8}),
+    Cuts("a sum over nothing", image("a = Identity(h); g = ReduceSum<noop_with_empty_axes=1>(a)"), {"W": 8}),
+    Cuts("a sum over an empty list", image("e = ReduceSum<noop_with_empty_axes=1>(h, E{}); g = Relu(e)"), {"W": 8}),
+    Cuts("a mean over space", image("g = ReduceMean<axes=[2,3]>(h)"), {"W": 8}),
+    Cuts("a mean over space, axes as input", image("g = ReduceMean(h, {-1,-2})"), {"W": 8}, opset=18),
+    Cuts("a mean that drops its axes", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
+         "m = ReduceMean<axes=[2,3],keepdims=0>(h); y = MatMul(m, V[8,4])", {"W": 8}),
+    Cuts("ArgMax beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); a = ArgMax<axis=1,keepdims=0>(h);"
+         "f = Cast<to=1>(a); y = MatMul(f, V[8,4])", {"W": 8}),
+    Cuts("Softmax beside", rows("g = Softmax<axis=1>(h)"), {"W": 8}),
+    Cuts("LogSoftmax beside", rows("g = LogSoftmax<axis=-2>(h)"), {"W": 8}),
+    Cuts("Softmax flattened beside", "x[5,6] -> y; h = MatMul(W[8,5], x); g = Softmax<axis=1>(h);"
+         "y = MatMul(V[4,8], g)",
+         {"W": 8}, opset=12),
+    Cuts("CumSum beside", rows("g = CumSum(h, 1)"), {"W": 8}),
+    Cuts("LpNormalization beside", rows("g = LpNormalization<axis=1>(h)"), {"W": 8}),
+    Cuts("TopK beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); g, i = TopK<axis=1>(h, {2}); y = MatMul(g, V[8,4])",
+         {"W": 8}),
+]  # fmt: skip
+
+REFUSES = [
+    Refuses("Softmax over the cut axis", rows("g = Softmax<axis=-1>(h)"), {"W.1": "Softmax mixes", "V.0": "Softmax"}),
+    Refuses("Softmax flattens what follows its axis", rows("g = Softmax<axis=1>(h)"), {"W.1": "Softmax mixes"}, 12),
+    Refuses("Softmax's old default axis", rows("g = Softmax(h)"), {"W.1": "Softmax mixes"}, 12),
+    Refuses("ArgMax over the cut axis", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); y = ArgMax<axis=2>(h)",
+            {"W.1": "ArgMax mixes"}),
+    Refuses("TopK over the cut axis", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); y, i = TopK(h, {2})",
+            {"W.1": "TopK mixes"}),
+    Refuses("CumSum over the cut axis", rows("g = CumSum(h, 2)"), {"W.1": "CumSum mixes"}),
+    Refuses("LpNormalization over the cut axis", rows("g = LpNormalization(h)"), {"W.1": "mixes"}),
+    Refuses("LRN sums over neighbours", image("g = LRN<size=3>(h)"), {"W.0": "LRN mixes"}),
+    Refuses("a mean over an absent list of axes", "x[1,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); y = ReduceMean(h)",
+            {"W.0": "ReduceMean mixes"}, 18),
+    Refuses("a mean over an empty list of axes", "x[1,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); y = ReduceMean(h, E{})",
+            {"W.0": "ReduceMean mixes"}, 18),
+    Refuses("Trilu over the cut axis", rows("g = Trilu(h)"), {"W.1": "Trilu mixes"}),
+]  # fmt: skip
+
+
+@each(CUTS)
+def test_cuts(case: Cuts) -> None:
+    prove(case)
+
+
+@each(REFUSES)
+def test_refuses(case: Refuses) -> None:
+    refuse(case)
+
+
+@pytest.mark.parametrize("op", REDUCE)
+def test_a_reduction_over_space_leaves_channels_alone(op: str) -> None:
+    prove(Cuts(op, image(f"g = {op}<axes=[2,3]>(h)"), {"W": 8}))
+
+
+@pytest.mark.parametrize("op", REDUCE)
+def test_a_reduction_over_channels_fixes_them(op: str) -> None:
+    refuse(Refuses(op, image(f"a = Sigmoid(h); g = {op}<axes=[1]>(a)", reads=1), {"W.0": f"{op} mixes"}))
