@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from onnxprune.dependency import Group
@@ -22,7 +22,7 @@ class Scores:
     criterion: str
     values: Mapping[int, Vector]
     missing: tuple[str, ...] = ()
-    by: Mapping[int, str] = MappingProxyType({})
+    by: Mapping[int, str] = field(default_factory=dict)
 
     @staticmethod
     def of(criterion: str, groups: Iterable[Group], values: Mapping[int, Vector]) -> Scores:
