@@ -32,7 +32,7 @@ __all__ = ["RoundTo", "candidates", "step_of"]
 RoundTo: TypeAlias = int | Literal["auto"]
 
 SMALLEST_BLOCK = 4  # below this the runtime leaves its blocked layout
-STEPS = 4  # a group should have at least so many steps
+STEPS = 2  # a group should have at least so many steps
 SMALL = 8  # a group of fewer indices is not rounded
 
 
