@@ -1,0 +1,34 @@
+"""The allocators by name: one table of our own, and the entry points of others, looked into when a name is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from onnxprune.allocators.allocation import Allocation, Allocator, Problem
+from onnxprune.allocators.ranked import ranked
+from onnxprune.allocators.uniform import uniform
+from onnxprune.errors import UsageError
+
+__all__ = ["ALLOCATORS", "ENTRY_POINTS", "allocate", "allocator_of"]
+
+ENTRY_POINTS = "onnxprune.allocators"  # the entry-point group in which a package names allocators of its own
+
+ALLOCATORS: Mapping[str, Allocator] = MappingProxyType({"global": ranked, "uniform": uniform})
+
+
+def allocator_of(name: str) -> Allocator:
+    """The allocator of that name; `UsageError`, with the names there are, where there is none."""
+    if name in ALLOCATORS:
+        return ALLOCATORS[name]
+    others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in others:
+        raise UsageError(f"there is no allocation {name!r}: choose one of {', '.join(sorted({*ALLOCATORS, *others}))}")
+    found: Allocator = others[name].load()
+    return found
+
+
+def allocate(name: str, problem: Problem) -> Allocation:
+    """How many indices of each candidate stay, by the allocator of that name."""
+    return allocator_of(name)(problem)
