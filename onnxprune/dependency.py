@@ -7,6 +7,7 @@ multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
+_GENERATED = re.compile(r"onnx::\w+|val_\d+|\d+|.*Constant\w*_output_\d+")
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
 
 
@@ -292,7 +294,7 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
         made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
         first = (made or weights)[0].tensor
         name = first.removesuffix(".weight")
-        if name == first:  # exporters that fold a norm into a weight give the result a number for a name
+        if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
             name = _readable(consumer[first][0])
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"

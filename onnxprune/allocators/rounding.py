@@ -7,11 +7,11 @@ ONNX Runtime's convolutions work on blocks of channels, 16 with AVX-512 and 8 ot
 * Input channels that are no multiple of four make the runtime leave the blocked layout for that layer. That costs
   6 to 10 % in a plain convolution and a factor of five to seven in a depthwise one: halving MobileNetV2 at odd counts
   gained nothing at all, at multiples of 4 a factor of 1.74, at multiples of 16 of 1.85.
-* On narrow networks, whole blocks are too coarse: a CIFAR ResNet-56 at half its work was both more accurate and
-  faster at multiples of 8 (1.32x) than without rounding (1.25x), while a group of 16 channels in steps of 16 has no
-  choice to make at all.
+* A group of 16 channels in steps of 16 has no choice to make at all. With four steps at least in each group, half the
+  MACs were worth 1.58x on MobileNetV2 and 1.22x on a CIFAR ResNet-20 (uniform); with two steps at least 1.86x and
+  1.41x, and the same accuracy or more at six of eight points tried (docs/benchmarks.md).
 
-Hence `auto`: steps of the block where a group has at least four of them; below that the block is halved, but not
+Hence `auto`: steps of the block where a group has at least two of them; below that the block is halved, but not
 below four, for groups of eight indices and more. What has to be a multiple is the width of an axis. An index of a
 group may stand for several indices of it (a head for its 64 columns, a group of a grouped convolution for its
 channels); then the group's step is what is missing: block / gcd(block, indices per index).
