@@ -33,7 +33,7 @@ class Descent:
         self.problem = problem
         self.candidates: Sequence[Candidate] = problem.candidates
         self.counts = {candidate.atom: candidate.size for candidate in self.candidates}
-        self.steps = {candidate.atom: max(1, candidate.step) for candidate in self.candidates}
+        self.steps = {candidate.atom: candidate.step for candidate in self.candidates}
         self.budgets = tuple(problem.targets)
         self._ledger = Ledger(problem.costs, self.budgets)
         self.whole = self._ledger.totals

@@ -26,6 +26,7 @@ from typing import Literal, TypeAlias
 from onnxprune.allocators.allocation import Candidate
 from onnxprune.dependency import Analysis, Group
 from onnxprune.dimensions import Atom, Dimension, count
+from onnxprune.errors import UsageError
 
 __all__ = ["RoundTo", "candidates", "step_of"]
 
@@ -56,8 +57,13 @@ def candidates(
 
 
 def step_of(atom: Atom, axes: Iterable[Dimension], round_to: RoundTo = "auto", block: int = 16) -> int:
-    """The multiple of an atom to keep: `round_to` itself, or what the widths of the `axes` that hold it ask for."""
+    """The multiple of an atom to keep: `round_to` itself, or what the widths of the `axes` that hold it ask for.
+
+    `UsageError` where `round_to` is no multiple.
+    """
     if round_to != "auto":
+        if round_to < 1:
+            raise UsageError(f"counts are rounded to 'auto' or to a multiple of at least 1: found {round_to}")
         return round_to
     if atom.size < SMALL:
         return 1

@@ -216,7 +216,7 @@ def test_what_cannot_be_reached_is_said() -> None:
         assert coarse.counts == {0: 3}
         assert coarse.reason == "macs=0.35 was asked and macs=0.3 reached: no finer step fits below it"
     held = allocate("uniform", Problem([Candidate(0, "g", 10, minimum=5)], costs, sparsity=0.9))
-    assert (held.counts[0], held.met, held.reason) == (5, True, "1 groups are held by their minimum, 'g' the first")
+    assert (held.counts[0], held.met, held.reason) == (5, True, "held by their minimum: g")
 
 
 WRONG = [

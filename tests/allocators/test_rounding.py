@@ -9,6 +9,7 @@ import pytest
 from onnxprune.allocators import candidates, step_of
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import Atom, Dimension, Product, Sum
+from onnxprune.errors import UsageError
 from onnxprune.model import Model
 
 HEADS, WIDTH = Atom(1, 12), Atom(2, 64)
@@ -42,6 +43,12 @@ def test_auto_steps(fact: str, where: tuple[Atom, list[Dimension]], block: int, 
     atom, axes = where
     assert step_of(atom, axes, "auto", block) == expected
     assert step_of(atom, axes, 5, block) == 5
+
+
+def test_a_multiple_of_nothing_is_a_usage_error() -> None:
+    """`--round-to 0` is refused before anything is rounded."""
+    with pytest.raises(UsageError, match="at least 1: found 0"):
+        step_of(*plain(64), 0)
 
 
 def test_candidates_of_a_model(models: Path) -> None:
