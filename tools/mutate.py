@@ -114,9 +114,12 @@ def dense(w: _Writer) -> None:
 
 
 def halves(w: _Writer) -> None:
+    if w.c < 2:
+        return widen(w)
     a, b = w.many(2, "Split", w.x, f"{{{w.c // 2},{w.c - w.c // 2}}}", axis=1)
     b = w.conv(b, w.c - w.c // 2, w.c - w.c // 2)
     w.x = w.new("Concat", *((a, b) if w.pick(0, 1) else (b, a)), axis=1)
+    return None
 
 
 def gate(w: _Writer) -> None:
@@ -128,12 +131,15 @@ def gate(w: _Writer) -> None:
 
 
 def slices(w: _Writer) -> None:
+    if w.c < 2:
+        return widen(w)
     at = int(w.random.integers(1, w.c))
     start = w.pick(at, at - w.c)
     stop = w.pick(w.c, INFINITY, 2147483647)
     a = w.new("Slice", w.x, f"{{{w.pick(0, -w.c)}}}", f"{{{w.pick(at, at - w.c)}}}", "{1}")
     b = w.act(w.new("Slice", w.x, f"{{{start}}}", f"{{{stop}}}", "{1}"))
     w.x = w.new("Concat", *((a, b) if w.pick(0, 1) else (b, a)), axis=1)
+    return None
 
 
 def middle(w: _Writer) -> None:
