@@ -207,7 +207,8 @@ class _Analyser:
             else:
                 dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
                 dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
-                self.tensors[name] = Tensor(name, dims, dynamic, self.shapes.number.get(name), info is not None)
+                number, varies = self.shapes.number.get(name), self.shapes.dynamic_number.get(name)
+                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None)
         return self.tensors[name]
 
     def visit(self, node: Node) -> None:

@@ -22,6 +22,7 @@ class Tensor:
     dims: tuple[Atom, ...]
     dynamic: tuple[bool, ...]
     number: npt.NDArray[Any] | None
+    varies: npt.NDArray[np.bool_] | None  # which elements of `number` depend on dynamic sizes
     constant: bool  # an initializer or the value of a Constant node
 
     def __getitem__(self, axis: int) -> Atom:
@@ -71,6 +72,11 @@ class Call:
         """The known values of input `index` as a flat list, or None where it is absent or not known."""
         tensor = self.input(index)
         return None if tensor is None or tensor.number is None else np.asarray(tensor.number).ravel().tolist()
+
+    def varies(self, index: int) -> list[bool]:
+        """Which of the values of `number(index)` are examples that another run may change; empty where not known."""
+        tensor = self.input(index)
+        return [] if tensor is None or tensor.varies is None else [bool(v) for v in tensor.varies.ravel()]
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """The value of an attribute, or `default`."""

@@ -27,7 +27,7 @@ def gather(n: Call) -> Iterator[Fact]:
     for a, b in zip(indices.dims, n.y.dims[axis:], strict=False):
         yield Same(a, b)
     values = n.number(1)
-    if values is None or len(values) == 0:
+    if values is None or len(values) == 0 or any(n.varies(1)):
         yield Fixed(picked, "its indices are picked by values that are made at run time")
         return
     values = [int(v) + (picked.size if v < 0 else 0) for v in values]

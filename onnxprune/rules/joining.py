@@ -26,7 +26,7 @@ def split(n: Call) -> Iterator[Fact]:
     """The split axis is the sum of the outputs' axes; sizes are an attribute (before opset 13), an input, or equal."""
     axis = int(n.attribute("axis", 0)) % n.x.rank
     parts = [y for y in n.outputs if y is not None]
-    if len(parts) != len(n.outputs) or (n.input(1) is not None and n.number(1) is None):
+    if len(parts) != len(n.outputs) or (n.input(1) is not None and n.number(1) is None) or any(n.varies(1)):
         yield Fixed(n.x[axis], "its parts are not all known")
     else:
         yield Same(n.x[axis], joined(*(y[axis] for y in parts)))
@@ -91,7 +91,9 @@ def slice_(n: Call) -> Iterator[Fact]:
     ends: list[Atom | None] = [None] * len(ranges)
     for k, (axis, said) in enumerate(ranges):
         x, y = n.x[axis], n.y[axis]
-        if said.step == 1:
+        if any(flags[k : k + 1] == [True] for flags in (n.varies(1), n.varies(2))):
+            yield from (Fixed(dim, "a Slice whose bounds depend on a dynamic size") for dim in (x, y))
+        elif said.step == 1:
             facts, starts[k], ends[k] = _stretch(n, x, y, said)
             yield from facts
         else:
@@ -107,7 +109,7 @@ def pad(n: Call) -> Iterator[Fact]:
     name = "pads" if n.opset >= 2 else "paddings"
     pads = n.number(1) if n.opset >= 11 else n.attribute(name)
     axes = range(n.x.rank) if n.input(3) is None else n.number(3)
-    if pads is None or axes is None:
+    if pads is None or axes is None or any(n.varies(1)):
         yield from (Fixed(dim, "the amounts of a Pad are not known") for dim in (*n.x.dims, *n.y.dims))
         return
     counts: list[Atom | None] = [None] * len(pads)

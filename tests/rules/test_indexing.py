@@ -33,6 +33,8 @@ CUTS = [
 
 REFUSES = [
     Refuses("Gather in another order", rows("g = Gather<axis=2>(h, {1,0,2,3,4,5,6,7})"), {"W.1": "another order"}),
+    Refuses("positions up to a dynamic length", "x[N,L,8] -> y; s = Shape<start=1,end=2>(x); l = Squeeze(s, {0});"
+            "r = Range(0, l, 1); p = Gather(P[64,8], r); h = Add(x, p); y = MatMul(h, V[8,3])", {"P.0": "at run time"}),
     Refuses("Gather of one index twice", rows("g = Gather<axis=2>(h, {0,0})", reads=2), {"W.1": "another order"}),
     Refuses("a vocabulary", "i[N,5]:int64 -> y; h = Gather(E[9,8], i); y = MatMul(h, V[8,4])",
             {"E.0": "made at run time"}),

@@ -91,6 +91,8 @@ CUTS = [
 REFUSES = [
     Refuses("Slice by bounds that the run decides", "x[N,3,6,6], s[1]:int64 -> y; h = Conv(x, W[8,3,3,3]);"
             "g = Slice(h, {0}, s, {1}); y = ReduceMax<axes=[1]>(g)", {"W.0": "shape of 'g' is not known"}, runs=False),
+    Refuses("Slice up to a dynamic length", "x[N,L,8] -> y; s = Shape<start=1,end=2>(x); p = Slice(P[64,8], {0}, s, {0}"
+            "); h = Add(x, p); y = MatMul(h, V[8,3])", {"P.0": "dynamic size"}),
     Refuses("Slice backwards", rows("g = Slice(h, {-1}, {-9}, {2}, {-1})"), {"W.1": "steps"}),
     Refuses("every other index, counted from the end", rows("g = Slice(h, {-7}, {8}, {2}, {2})", reads=4),
             {"W.1": "steps"}),
