@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxprune.dimensions import Atom
-from onnxprune.rules.call import Call, joined, merged
+from onnxprune.rules.call import APART, Call, joined, merged
 from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Operand, Place, Same
 from onnxprune.rules.registry import rule
@@ -70,12 +70,16 @@ def _stretch(n: Call, x: Atom, y: Atom, said: slice) -> tuple[list[Fact], Atom |
 
 
 def _strided(n: Call, x: Atom, y: Atom, said: slice) -> Iterator[Fact]:
-    """Every s-th index to the end is the outer factor of m x s; anything else is fixed."""
+    """Every s-th index to the end is the outer factor of m x s; a flip tells indices apart; all else is fixed."""
     step = said.step
     if step > 1 and x.size == y.size * step and 0 <= said.start < step and said.stop >= x.size:
         phase = n.new(step)
         yield Same(x, merged(y, phase))
         yield Fixed(phase, "a Slice takes every so-many-th index")
+    elif step == -1 and x.size <= APART and (said.start == -1 or said.start >= x.size) and said.stop < -x.size:
+        units = n.units(x.size)
+        yield Same(x, joined(*units))
+        yield Same(y, joined(*reversed(units)))
     else:
         yield from (Fixed(dim, "a Slice with steps") for dim in (x, y))
 
