@@ -113,7 +113,7 @@ def pad(n: Call) -> Iterator[Fact]:
     name = "pads" if n.opset >= 2 else "paddings"
     pads = n.number(1) if n.opset >= 11 else n.attribute(name)
     axes = range(n.x.rank) if n.input(3) is None else n.number(3)
-    if pads is None or axes is None or any(n.varies(1)):
+    if pads is None or axes is None:
         yield from (Fixed(dim, "the amounts of a Pad are not known") for dim in (*n.x.dims, *n.y.dims))
         return
     counts: list[Atom | None] = [None] * len(pads)
@@ -121,9 +121,10 @@ def pad(n: Call) -> Iterator[Fact]:
     for axis, (x, y) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
         first, second = where.get(axis, 0), where.get(axis, 0) + len(axes)
         before, after = (int(pads[first]), int(pads[second])) if axis in where else (0, 0)
-        if before == after == 0:
+        varies = axis in where and any(n.varies(1)[first :: len(axes)])
+        if before == after == 0 and not varies:
             yield Same(x, y)
-        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0:
+        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0 or varies:
             yield from (Fixed(dim, "padded from its own indices, or cropped") for dim in (x, y))
         else:
             counts[first], counts[second] = made = n.new(before), n.new(after)

@@ -83,6 +83,8 @@ CUTS = [
     Cuts("Pad around space with a value", image("g = Pad(h, {0,0,1,1,0,0,1,1}, 0.5)"), {"W": 8}),
     Cuts("Pad by an attribute", image("g = Pad<pads=[0,0,1,1,0,0,1,1]>(h)"), {"W": 8}, opset=10),
     Cuts("Pad of named axes", image("g = Pad(h, {1,1,1,1}, _, {2,3})"), {"W": 8}, opset=18),
+    Cuts("amounts that are computed in floats", image("s = Shape(h); f = Cast<to=1>(s); d = Div(f, 5.0); c = Ceil(d);"
+         "a = Slice(c, {2}, {4}); i = Cast<to=7>(a); p = Concat<axis=0>({0,0}, i, {0,0}, i); g = Pad(h, p)"), {"W": 8}),
     Cuts("a shortcut that pads channels", image("k = Conv<pads=[1,1,1,1]>(h, U[14,8,3,3]); p = Pad(h, {0,2,0,0,0,4,0,0"
          "}); g = Add(k, p)", reads=14), {"W": 8, "U": 2, "U#2": 4}),
     Cuts("a shortcut that pads channels after strides", image(
