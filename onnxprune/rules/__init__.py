@@ -7,10 +7,13 @@ of the nodes cannot matter, and it never edits.
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
     contraction,
     elementwise,
+    equivalents,
     indexing,
     joining,
+    microsoft,
     movement,
     normalization,
+    quantized,
     reduction,
     spatial,
 )
