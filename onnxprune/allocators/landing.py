@@ -92,7 +92,7 @@ class Descent:
         self.counts[candidate.atom] = kept
 
     def lazily(self, target: Callable[[Candidate], int | None], rank: Rank, stop: Callable[[], bool]) -> None:
-        """Make moves to `target` (None: no more) from the lowest `rank` on, until `stop`; one of rank inf is never made."""
+        """Make moves to `target` (None: no more), lowest `rank` first, until `stop`; one of rank inf is never made."""
         heap = [(-inf, position) for position in range(len(self.candidates))]
         heapify(heap)
         while heap and not stop():

@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_he
 
 from onnxprune.errors import ModelReadError, OutputNotWritten
 
-__all__ = ["check", "inline", "length", "read", "save", "values"]
+__all__ = ["check", "inline", "length", "location", "read", "save", "values"]
 
 ALIGNMENT = 4096  # bytes; lets a runtime map a tensor straight from the file
 PROTO_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
@@ -26,6 +26,11 @@ SMALL = 1024  # bytes; a smaller tensor stays inside the model file
 
 def _entries(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def location(tensor: TensorProto) -> str:
+    """The file that `tensor` is stored in, relative to the model's folder."""
+    return _entries(tensor).get("location", "")
 
 
 def length(tensor: TensorProto) -> int:
