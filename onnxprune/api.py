@@ -97,9 +97,8 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     Errors: `UsageError` for an output without a stamp or with a damaged one, `VerificationFailed` for one that was made
     from another model, or when the original does not run.
     """
-    pruned = load(output)
+    original, pruned = load(model), load(output)
     sizes = stamp.read(pruned)["sizes"]
-    original = load(model)
     stamp.check_origin(pruned, original)
     analysis = analyse(original, sizes)
     plan = stamp.plan_of(pruned, analysis)

@@ -18,6 +18,7 @@ import click
 from onnxprune import destination
 from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
 from onnxprune.passmanager import Option, options_of, pipeline_path, read_steps
+from onnxprune.runtime.failure import RunFailed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,8 +83,19 @@ class PassCommand(click.Command):
                 formatter.write_dl(records)
 
 
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"onnxprune {version('onnxprune')}")
+        except PackageNotFoundError:
+            click.echo("onnxprune, from a checkout that is not installed")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="onnxprune")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Prune ONNX models: smaller, faster, and proven in ONNX Runtime to be the model that they claim to be.
 
@@ -330,10 +342,10 @@ def _show_cause(error: OnnxPruneError) -> None:
     What onnxprune raises on purpose needs none: its sentence says it all.
     """
     cause = error.__cause__
-    if cause is None or isinstance(cause, OSError):
+    if cause is None or isinstance(cause, (OSError, RunFailed)):
         return
     frames = cause.__traceback__
-    if not isinstance(error, PassFailed) or "failed: " not in str(error):
+    if not isinstance(error, PassFailed):
         frames = _outside(frames)
     if frames is not None:
         lines = traceback.format_exception(type(cause), cause, frames)
@@ -344,8 +356,9 @@ def _outside(frames: TracebackType | None) -> TracebackType | None:
     """The traceback from the first line on that is neither onnxprune's nor a library's; None where there is none."""
     ours, libraries = str(Path(__file__).resolve().parent), (os.path.dirname(os.__file__), "site-packages")
     while frames is not None:
-        file = os.path.realpath(frames.tb_frame.f_code.co_filename)
-        if not file.startswith(ours) and not any(library in file for library in libraries) and file[:1] != "<":
+        name = frames.tb_frame.f_code.co_filename
+        file = os.path.realpath(name)
+        if not name.startswith("<") and not file.startswith(ours) and not any(place in file for place in libraries):
             return frames
         frames = frames.tb_next
     return None
