@@ -112,10 +112,12 @@ def coupling(analysis: Analysis, name: str, other: str) -> list[Explanation]:
         for b in _axes_of(analysis, other):
             shared = set(atoms(analysis.dims(a[0])[a[1]])) & set(atoms(analysis.dims(b[0])[b[1]]))
             for atom in sorted((s for s in shared if s.size > 1), key=lambda s: s.id):
-                path = _path(analysis, a, [b], atom)
                 if a != b:
-                    found.append(Explanation(f"{_text(a)} and {_text(b)} share {atom.size} indices", path))
-    return found or [Explanation(f"{name} and {other} share no dimension: they can be pruned independently")]
+                    cause = analysis.cause_of(atom)
+                    fixed = "" if cause is None else f", which are fixed: {cause.reason}"
+                    sentence = f"{_text(a)} and {_text(b)} share {atom.size} indices{fixed}"
+                    found.append(Explanation(sentence, _path(analysis, a, [b], atom)))
+    return found or [Explanation(f"{name} and {other} share no dimension")]
 
 
 def _axes_of(analysis: Analysis, name: str) -> list[Axis]:

@@ -103,7 +103,7 @@ def test_an_unexpected_failure_names_the_pass_and_those_before_it() -> None:
 
 
 def test_errors_on_purpose_pass_through() -> None:
-    with pytest.raises(GateNotMet, match="^not met$"):
+    with pytest.raises(GateNotMet, match=r"^not met$"):
         Pipeline((Fails("gate"),)).run(unit())
 
 
@@ -222,7 +222,7 @@ def test_options_of_plain_fields() -> None:
     class Odd(Note):
         where: Path = Path()
 
-    with pytest.raises(UsageError, match="the field 'where' is .*Path.*, which no option can be"):
+    with pytest.raises(UsageError, match=r"the field 'where' is .*Path.*, which no option can be"):
         options_of(Odd)
 
 
@@ -260,7 +260,7 @@ def test_pipelines_have_names_and_paths(tmp_path: Path) -> None:
     assert pipeline_path("prune").name == "prune.toml"
     assert [step.name for step, _ in read_steps(pipeline_path("prune"))][-1] == "profile"
     assert pipeline_path("mine.toml") == Path("mine.toml")
-    with pytest.raises(UsageError, match="no pipeline 'mine'; known: prune, or give the path of a .toml file"):
+    with pytest.raises(UsageError, match=r"no pipeline 'mine'; known: prune, or give the path of a .toml file"):
         pipeline_path("mine")
     with pytest.raises(UsageError, match=r"cannot read the pipeline .*No such file"):
         read_steps(tmp_path / "no.toml")
@@ -299,5 +299,5 @@ def test_a_pass_of_another_package_that_is_none(monkeypatch: pytest.MonkeyPatch)
     offer(monkeypatch, "empty", "empty_module:Pass")
     with pytest.raises(UsageError, match="cannot be imported: AttributeError"):
         find("empty")
-    with pytest.raises(UsageError, match="no pass 'other'; known: allocate, .*, empty, evaluate"):
+    with pytest.raises(UsageError, match=r"no pass 'other'; known: allocate, .*, empty, evaluate"):
         find("other")
