@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from onnxprune.dependency import Analysis
-from onnxprune.dimensions import Dimension, Mask, count, keep_mask
+from onnxprune.dimensions import Dimension, Mask, Product, count, keep_mask
 from onnxprune.model import Array, Edit, Model, recompute
 from onnxprune.plan import Plan
 from onnxprune.rules.facts import Attribute, Counts, Indexes, Operand, Reads
@@ -218,7 +219,7 @@ def _set_operand(
     else:
         found = _as_reshape_target(cut, node, wanted, dynamic)
         if found is None:
-            edit.connect(node, position, _scaled(edit, node, name, wanted, after, dynamic))
+            edit.connect(node, position, _measured(cut, edit, node, position, fact, wanted, after))
             return
         corrected = found
     shape = shapes.number[name].shape
@@ -227,20 +228,69 @@ def _set_operand(
     )
 
 
-def _scaled(edit: Edit, node: int, name: str, wanted: Array, after: Array, dynamic: Array) -> str:
-    """A number tensor that is corrected while the model runs: constants replaced, what is dynamic scaled."""
+def _measured(cut: _Cut, edit: Edit, node: int, position: int, fact: Counts, wanted: Array, after: Array) -> str:
+    """A number tensor that is corrected while the model runs: constants where it is constant, else measured.
+
+    A dynamic number that comes out wrong, such as batch x heads where heads went, is the size of an axis that differs
+    from it in what is cut alone, times what is cut here over what is cut there. Such an axis is looked for in the
+    node's own data and in the graph's inputs; without one, the number is scaled.
+    """
+    name = cut.model.nodes[node].inputs[position]
+    shapes = cut.analysis.shapes
+    dynamic, kind = shapes.dynamic_number[name].ravel(), shapes.number[name].dtype
     wrong = dynamic & (wanted != after)
+    corrected = name
     if wrong.any():
-        common = np.gcd(wanted, after)
-        times = edit.add(f"{name}__times", np.where(wrong, wanted // common, 1).astype(np.int64))
-        over = edit.add(f"{name}__over", np.where(wrong, after // common, 1).astype(np.int64))
-        name = edit.insert(node, "Mul", [name, times], f"{name}__scaled")
-        name = edit.insert(node, "Div", [name, over], f"{name}__scaled")
-    if np.array_equal(wanted[~dynamic], after[~dynamic]):
-        return name
-    where = edit.add(f"{name}__fixed", ~dynamic)
-    values = edit.add(f"{name}__sizes", wanted.astype(np.int64))
-    return edit.insert(node, "Where", [where, values, name], f"{name}__corrected")
+        source = _source(cut, cut.model.nodes[node].inputs[0], fact, wrong) if kind == np.int64 else None
+        if source is None:
+            corrected = _times(edit, node, name, np.where(wrong, wanted, 1), np.where(wrong, after, 1), kind)
+        else:
+            tensor, axes = source
+            found = dynamic & (axes >= 0)
+            sizes = np.asarray([count(dim, cut.counts) for dim in cut.analysis.dims(tensor)], np.int64)[axes]
+            shape = edit.insert(node, "Shape", [tensor], f"{name}__of")
+            taken = edit.insert(
+                node, "Gather", [shape, edit.add(f"{name}__axes", np.maximum(axes, 0))], f"{name}__sizes"
+            )
+            measured = _times(edit, node, taken, np.where(found, wanted, 1), np.where(found, sizes, 1), kind)
+            corrected = measured if found[dynamic].all() else _where(edit, node, found, measured, name)
+    if dynamic.all() or (corrected == name and np.array_equal(wanted[~dynamic], after[~dynamic])):
+        return corrected
+    return _where(edit, node, ~dynamic, edit.add(f"{name}__constant", wanted.astype(kind)), corrected)
+
+
+def _source(cut: _Cut, data: str, fact: Counts, wrong: Array) -> tuple[str, Array] | None:
+    """A tensor to measure on, and its axis for each number (-1: none); every wrong number has one."""
+    for tensor in (data, *(info.name for info in cut.model.inputs)):
+        axes = np.asarray([-1 if dim is None else _like(cut, tensor, dim) for dim in fact.dims], np.int64)
+        if (axes[wrong] >= 0).all():
+            return tensor, axes
+    return None
+
+
+def _like(cut: _Cut, tensor: str, dim: Dimension) -> int:
+    """The axis of a tensor that differs from `dim` in factors that are cut alone; -1 where there is none."""
+    own = _uncut(cut, cut.analysis.type_of(dim))
+    return next((axis for axis, other in enumerate(cut.analysis.dims(tensor)) if _uncut(cut, other) == own), -1)
+
+
+def _uncut(cut: _Cut, dim: Dimension) -> tuple[Dimension, ...]:
+    factors = dim.factors if isinstance(dim, Product) else (dim,)
+    return tuple(factor for factor in factors if cut.mask_of(factor) is None)
+
+
+def _times(edit: Edit, node: int, name: str, over: Array, under: Array, kind: np.dtype[Any]) -> str:
+    """`name` x over / under, element by element."""
+    common = np.gcd(over, under)
+    for op_type, values in (("Mul", over // common), ("Div", under // common)):
+        if (values != 1).any():
+            by = edit.add(f"{name}__by", values.astype(kind))
+            name = edit.insert(node, op_type, [name, by], f"{name}__scaled")
+    return name
+
+
+def _where(edit: Edit, node: int, condition: Array, then: str, other: str) -> str:
+    return edit.insert(node, "Where", [edit.add(f"{other}__where", condition), then, other], f"{other}__corrected")
 
 
 def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:

@@ -7,11 +7,13 @@ multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from onnxprune.dimensions import Atom, Dimension, atoms
+from onnxprune.families import Families
 from onnxprune.model import Model, Node, Shapes, infer
 from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Call, Tensor
@@ -21,6 +23,7 @@ from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
+_GENERATED = re.compile(r"onnx::\w+|val_\d+|\d+|.*Constant\w*_output_\d+")
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
 
 
@@ -83,12 +86,14 @@ class Analysis:
         axes: Mapping[str, tuple[Atom, ...]],
         statements: tuple[Statement, ...],
         types: Unification[Cause],
+        families: Families | None = None,
     ) -> None:
         self.model = model
         self.shapes = shapes
         self.axes = axes
         self.statements = statements
         self._types = types
+        self._families = families
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
     def dims(self, tensor: str) -> tuple[Dimension, ...]:
@@ -100,7 +105,8 @@ class Analysis:
 
     def type_of(self, dim: Dimension) -> Dimension:
         """The resolved type of a dimension as a rule stated it."""
-        return self._types.resolve(dim)
+        found = self._types.resolve(dim)
+        return found if self._families is None else self._families.rewrite(found)
 
     def cause_of(self, atom: Atom) -> Cause | None:
         """Why an atom of a resolved type is fixed; None where it is free."""
@@ -171,6 +177,7 @@ class _Analyser:
         self.types: Unification[Cause] = Unification()
         self.statements: list[Statement] = []
         self.next_id = 0
+        self.told_apart = False
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
 
@@ -188,12 +195,24 @@ class _Analyser:
         for name in sorted(self.model.captured):
             self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
         self.fix_dynamic()
-        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types)
+        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
 
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)
         self.next_id += 1
         return atom
+
+    def new_units(self, size: int) -> list[Atom]:
+        self.told_apart = True
+        return [self.new_atom(1) for _ in range(size)]
+
+    def families(self) -> Families | None:
+        """What the units that rules told apart make together again; None where no rule did."""
+        if not self.told_apart:
+            return None
+        dropped = self.types.dropped()
+        dims = (self.types.resolve(axis) for axes in self.axes.values() for axis in axes)
+        return Families(dims, lambda unit: unit.id not in dropped and self.types.cause_of(unit) is None)
 
     def tensor(self, name: str) -> Tensor | None:
         """The tensor as rules see it; None where its shape is not known."""
@@ -205,7 +224,8 @@ class _Analyser:
             else:
                 dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
                 dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
-                self.tensors[name] = Tensor(name, dims, dynamic, self.shapes.number.get(name), info is not None)
+                number, varies = self.shapes.number.get(name), self.shapes.dynamic_number.get(name)
+                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None)
         return self.tensors[name]
 
     def visit(self, node: Node) -> None:
@@ -228,7 +248,7 @@ class _Analyser:
             if name and self.tensors[name] is None:
                 self.fix_node(node, f"the shape of {name!r} is not known")
                 return
-        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom)
+        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units)
         spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)
@@ -292,7 +312,7 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
         made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
         first = (made or weights)[0].tensor
         name = first.removesuffix(".weight")
-        if name == first:  # exporters that fold a norm into a weight give the result a number for a name
+        if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
             name = _readable(consumer[first][0])
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"

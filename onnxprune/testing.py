@@ -100,13 +100,14 @@ def theorem(
     keep: Mapping[str, int] | None = None,
     *,
     seed: int = 0,
-    batches: Sequence[int] = (1, 3),
+    batches: Sequence[int] = (1, 4),
     bounds: Mapping[str, int] | None = None,
     rules: Registry = registry,
 ) -> Proof:
     """Cut every group of `model` at random and prove in ONNX Runtime that removing is silencing.
 
-    `keep` says how many indices stay, by group name (see `random_keep`); `batches` are the sizes that every symbolic
+    `keep` says how many indices stay, by group name (see `random_keep`); `batches` are the sizes (by default none that
+    the analysis took as its example) that every symbolic
     first axis takes, `bounds` the exclusive upper bounds of integer inputs. Runs in this process, optimised as ONNX
     Runtime does by default. Raises `VerificationFailed` with the output at fault, or with what ONNX Runtime said.
     """

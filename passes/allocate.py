@@ -28,7 +28,7 @@ class Allocate:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates", "scores"})
     gives: ClassVar[frozenset[str]] = frozenset({"allocation", "plan"})
 
-    allocation: str = option("uniform", "How much to take from where: uniform or global.", "NAME")
+    allocation: str = option("auto", "How much to take from where: uniform, global, or what suits best.", "NAME")
     sparsity: float | None = option(None, "Fraction of the indices to remove (0.5, if no target is given).", "F")
     target: tuple[str, ...] = option((), "What may stay of the original, such as macs=0.5 or params=0.3.", "BUDGET=F")
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")

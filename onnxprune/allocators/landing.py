@@ -3,9 +3,9 @@
 1. `Descent.lazily` makes the cheapest move first. What a move is worth changes as other groups change, but only ever
    for the worse, so a move is judged again only when it comes up (a heap with lazy re-evaluation).
 2. `fill` gives steps back below the target as long as any fits.
-3. `settle` closes the rest, where it is more than the tolerance, with finer steps: the largest that fits goes first,
-   halves before quarters, so that few groups leave their rounding. Where single indices are too coarse, one is taken
-   from a group so that others fit.
+3. `settle` closes the rest, where it is more than the tolerance, with finer steps: steps of 8 before steps of 4 before
+   odd ones, and of those the move that closes most, so that few groups leave their rounding, and none by more than it
+   must. Where single indices are too coarse, one is taken from a group so that others fit.
 4. `refine` halves every step: where rounding alone keeps a target out of reach.
 """
 
@@ -33,7 +33,7 @@ class Descent:
         self.problem = problem
         self.candidates: Sequence[Candidate] = problem.candidates
         self.counts = {candidate.atom: candidate.size for candidate in self.candidates}
-        self.steps = {candidate.atom: max(1, candidate.step) for candidate in self.candidates}
+        self.steps = {candidate.atom: candidate.step for candidate in self.candidates}
         self.budgets = tuple(problem.targets)
         self._ledger = Ledger(problem.costs, self.budgets)
         self.whole = self._ledger.totals
@@ -92,7 +92,7 @@ class Descent:
         self.counts[candidate.atom] = kept
 
     def lazily(self, target: Callable[[Candidate], int | None], rank: Rank, stop: Callable[[], bool]) -> None:
-        """Make moves to `target` (None: no more), lowest `rank` first, until `stop`; one of rank inf is never made."""
+        """Make moves to `target` (None: no more) from the lowest `rank` on, until `stop`; a rank of inf is no move."""
         heap = [(-inf, position) for position in range(len(self.candidates))]
         heapify(heap)
         while heap and not stop():
@@ -122,23 +122,23 @@ class Descent:
         )
 
     def settle(self) -> None:
-        """Close what is left below the targets: finer steps, halves before quarters, then exchanges."""
-        parts, coarsest = 2, max(self.steps.values(), default=1)
-        while parts // 2 < coarsest and not self.close:
-            self._close_in(parts)
-            parts *= 2
+        """Close what is left below the targets: finer steps, the coarsest of them first, then exchanges."""
+        step = max(self.steps.values(), default=1)
+        while step > 1 and not self.close:
+            step //= 2
+            self._close_in(step)
         if not self.close:
             self._exchange()
 
-    def _close_in(self, parts: int, but: Candidate | None = None) -> None:
-        """Give back one step / `parts` of the group where that closes most, as long as it is needed and any fits."""
+    def _close_in(self, step: int, but: Candidate | None = None) -> None:
+        """Give back single steps, none larger than `step`, where they close most, as long as needed and any fits."""
         while not self.close:
             best: tuple[float, Candidate, int] | None = None
             for candidate in self.candidates:
                 kept = self.counts[candidate.atom]
                 if kept == candidate.size or candidate is but:
                     continue
-                higher = candidate.up(kept, max(1, self.steps[candidate.atom] // parts))
+                higher = candidate.up(kept, min(step, self.steps[candidate.atom]))
                 gain = self.attempt(candidate, higher)
                 if self.fits and gain > (best[0] if best else 0.0):
                     best = gain, candidate, higher
@@ -155,7 +155,7 @@ class Descent:
             if lower is None:
                 continue
             self.move(taken, lower)
-            self._close_in(max(self.steps.values()), but=taken)
+            self._close_in(1, but=taken)
             if self.close:
                 return
             for candidate in self.candidates:

@@ -73,7 +73,7 @@ def _by_sparsity(problem: Problem, lost: dict[int, Vector], sparsity: float) -> 
     blocks = []
     for position, candidate in enumerate(problem.candidates):
         now, worth = candidate.size, -inf
-        while (kept := candidate.down(now, max(1, candidate.step))) is not None:
+        while (kept := candidate.down(now, candidate.step)) is not None:
             gone = _lost(lost, candidate, kept) - _lost(lost, candidate, now)
             worth = max(worth, gone / (now - kept))  # never before the block that goes first in its group
             blocks.append((worth, position, now - kept))

@@ -15,7 +15,16 @@ __all__ = ["ALLOCATORS", "ENTRY_POINTS", "allocate", "allocator_of"]
 
 ENTRY_POINTS = "onnxprune.allocators"  # the entry-point group in which a package names allocators of its own
 
-ALLOCATORS: Mapping[str, Allocator] = MappingProxyType({"global": ranked, "uniform": uniform})
+
+def automatic(problem: Problem) -> Allocation:
+    """`uniform` for a sparsity, which is stated of each group; `global` for targets, which leave the choice to us.
+
+    At equal MACs `global` kept far more of a CIFAR ResNet's accuracy: ResNet-56 at 0.7 of them 83 % against 15 %.
+    """
+    return uniform(problem) if problem.sparsity is not None else ranked(problem)
+
+
+ALLOCATORS: Mapping[str, Allocator] = MappingProxyType({"auto": automatic, "global": ranked, "uniform": uniform})
 
 
 def allocator_of(name: str) -> Allocator:

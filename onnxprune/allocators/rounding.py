@@ -7,11 +7,11 @@ ONNX Runtime's convolutions work on blocks of channels, 16 with AVX-512 and 8 ot
 * Input channels that are no multiple of four make the runtime leave the blocked layout for that layer. That costs
   6 to 10 % in a plain convolution and a factor of five to seven in a depthwise one: halving MobileNetV2 at odd counts
   gained nothing at all, at multiples of 4 a factor of 1.74, at multiples of 16 of 1.85.
-* On narrow networks, whole blocks are too coarse: a CIFAR ResNet-56 at half its work was both more accurate and
-  faster at multiples of 8 (1.32x) than without rounding (1.25x), while a group of 16 channels in steps of 16 has no
-  choice to make at all.
+* A group of 16 channels in steps of 16 has no choice to make at all. With four steps at least in each group, half the
+  MACs were worth 1.58x on MobileNetV2 and 1.22x on a CIFAR ResNet-20 (uniform); with two steps at least 1.86x and
+  1.41x, and the same accuracy or more at six of eight points tried (docs/benchmarks.md).
 
-Hence `auto`: steps of the block where a group has at least four of them; below that the block is halved, but not
+Hence `auto`: steps of the block where a group has at least two of them; below that the block is halved, but not
 below four, for groups of eight indices and more. What has to be a multiple is the width of an axis. An index of a
 group may stand for several indices of it (a head for its 64 columns, a group of a grouped convolution for its
 channels); then the group's step is what is missing: block / gcd(block, indices per index).
@@ -26,13 +26,14 @@ from typing import Literal, TypeAlias
 from onnxprune.allocators.allocation import Candidate
 from onnxprune.dependency import Analysis, Group
 from onnxprune.dimensions import Atom, Dimension, count
+from onnxprune.errors import UsageError
 
 __all__ = ["RoundTo", "candidates", "step_of"]
 
 RoundTo: TypeAlias = int | Literal["auto"]
 
 SMALLEST_BLOCK = 4  # below this the runtime leaves its blocked layout
-STEPS = 4  # a group should have at least so many steps
+STEPS = 2  # a group should have at least so many steps
 SMALL = 8  # a group of fewer indices is not rounded
 
 
@@ -56,8 +57,13 @@ def candidates(
 
 
 def step_of(atom: Atom, axes: Iterable[Dimension], round_to: RoundTo = "auto", block: int = 16) -> int:
-    """The multiple of an atom to keep: `round_to` itself, or what the widths of the `axes` that hold it ask for."""
+    """The multiple of an atom to keep: `round_to` itself, or what the widths of the `axes` that hold it ask for.
+
+    `UsageError` where `round_to` is no multiple.
+    """
     if round_to != "auto":
+        if round_to < 1:
+            raise UsageError(f"counts are rounded to 'auto' or to a multiple of at least 1: found {round_to}")
         return round_to
     if atom.size < SMALL:
         return 1

@@ -49,8 +49,9 @@ def _by_sparsity(problem: Problem, sparsity: float) -> Allocation:
     counts, held = {}, []
     for candidate in problem.candidates:
         kept = candidate.size - round(candidate.size * sparsity)
-        counts[candidate.atom] = candidate.rounded(max(kept, candidate.minimum), max(1, candidate.step))
+        counts[candidate.atom] = candidate.rounded(max(kept, candidate.minimum), candidate.step)
         if kept < min(candidate.minimum, candidate.size):
             held.append(candidate.name)
-    reason = f"{len(held)} groups are held by their minimum, {held[0]!r} the first" if held else ""
+    more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+    reason = f"held by their minimum: {', '.join(held[:3])}{more}" if held else ""
     return Allocation.of_sparsity(problem, counts, reason=reason)

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from onnxprune.dimensions import Atom, Dimension, Product, Sum
 
-__all__ = ["Call", "Tensor", "joined", "merged"]
+__all__ = ["APART", "Call", "Tensor", "joined", "merged"]
+
+APART = 4096  # indices of an axis that are told apart at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Tensor:
     dims: tuple[Atom, ...]
     dynamic: tuple[bool, ...]
     number: npt.NDArray[Any] | None
+    varies: npt.NDArray[np.bool_] | None  # which elements of `number` depend on dynamic sizes
     constant: bool  # an initializer or the value of a Constant node
 
     def __getitem__(self, axis: int) -> Atom:
@@ -48,6 +51,7 @@ class Call:
     outputs: tuple[Tensor | None, ...]
     attributes: dict[str, Any]
     new_atom: Callable[[int], Atom]
+    new_units: Callable[[int], list[Atom]]
 
     @property
     def x(self) -> Tensor:
@@ -72,6 +76,11 @@ class Call:
         tensor = self.input(index)
         return None if tensor is None or tensor.number is None else np.asarray(tensor.number).ravel().tolist()
 
+    def varies(self, index: int) -> list[bool]:
+        """Which of the values of `number(index)` are examples that another run may change; empty where not known."""
+        tensor = self.input(index)
+        return [] if tensor is None or tensor.varies is None else [bool(v) for v in tensor.varies.ravel()]
+
     def attribute(self, name: str, default: Any = None) -> Any:
         """The value of an attribute, or `default`."""
         value = self.attributes.get(name)
@@ -88,6 +97,10 @@ class Call:
     def new(self, size: int) -> Atom:
         """A dimension that no axis states by itself, such as the groups of a convolution."""
         return self.new_atom(size)
+
+    def units(self, size: int) -> list[Atom]:
+        """Dimensions of one index each: an axis of which every index is told apart."""
+        return self.new_units(size)
 
     def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
         """The product of the sizes of all axes but `but`; a dynamic first axis, the batch, counts one."""

@@ -100,7 +100,7 @@ def matmul(n: Call) -> Iterator[Fact]:
         for dim, out in zip(reversed(tensor.dims[:-2]), reversed(rest), strict=False):
             if dim.size == out.size:
                 yield Same(dim, out)
-    yield Work(n.cost(y, but=(y.rank - 1,)), (*y.dims[-1:], a[-1]))
+    yield Work(1, (*(dim for k, dim in enumerate(y.dims) if k or not y.dynamic[0]), a[-1]))
 
 
 @rule("Einsum")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxprune.dimensions import Atom
-from onnxprune.rules.call import Call, joined, merged
+from onnxprune.rules.call import APART, Call, joined, merged
 from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Operand, Place, Same
 from onnxprune.rules.registry import rule
@@ -26,7 +26,7 @@ def split(n: Call) -> Iterator[Fact]:
     """The split axis is the sum of the outputs' axes; sizes are an attribute (before opset 13), an input, or equal."""
     axis = int(n.attribute("axis", 0)) % n.x.rank
     parts = [y for y in n.outputs if y is not None]
-    if len(parts) != len(n.outputs) or (n.input(1) is not None and n.number(1) is None):
+    if len(parts) != len(n.outputs) or (n.input(1) is not None and n.number(1) is None) or any(n.varies(1)):
         yield Fixed(n.x[axis], "its parts are not all known")
     else:
         yield Same(n.x[axis], joined(*(y[axis] for y in parts)))
@@ -70,12 +70,16 @@ def _stretch(n: Call, x: Atom, y: Atom, said: slice) -> tuple[list[Fact], Atom |
 
 
 def _strided(n: Call, x: Atom, y: Atom, said: slice) -> Iterator[Fact]:
-    """Every s-th index to the end is the outer factor of m x s; anything else is fixed."""
+    """Every s-th index to the end is the outer factor of m x s; a flip tells indices apart; all else is fixed."""
     step = said.step
     if step > 1 and x.size == y.size * step and 0 <= said.start < step and said.stop >= x.size:
         phase = n.new(step)
         yield Same(x, merged(y, phase))
         yield Fixed(phase, "a Slice takes every so-many-th index")
+    elif step == -1 and x.size <= APART and (said.start == -1 or said.start >= x.size) and said.stop < -x.size:
+        units = n.units(x.size)
+        yield Same(x, joined(*units))
+        yield Same(y, joined(*reversed(units)))
     else:
         yield from (Fixed(dim, "a Slice with steps") for dim in (x, y))
 
@@ -91,7 +95,9 @@ def slice_(n: Call) -> Iterator[Fact]:
     ends: list[Atom | None] = [None] * len(ranges)
     for k, (axis, said) in enumerate(ranges):
         x, y = n.x[axis], n.y[axis]
-        if said.step == 1:
+        if any(flags[k : k + 1] == [True] for flags in (n.varies(1), n.varies(2))):
+            yield from (Fixed(dim, "a Slice whose bounds depend on a dynamic size") for dim in (x, y))
+        elif said.step == 1:
             facts, starts[k], ends[k] = _stretch(n, x, y, said)
             yield from facts
         else:
@@ -115,9 +121,10 @@ def pad(n: Call) -> Iterator[Fact]:
     for axis, (x, y) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
         first, second = where.get(axis, 0), where.get(axis, 0) + len(axes)
         before, after = (int(pads[first]), int(pads[second])) if axis in where else (0, 0)
-        if before == after == 0:
+        varies = axis in where and any(n.varies(1)[first :: len(axes)])
+        if before == after == 0 and not varies:
             yield Same(x, y)
-        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0:
+        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0 or varies:
             yield from (Fixed(dim, "padded from its own indices, or cropped") for dim in (x, y))
         else:
             counts[first], counts[second] = made = n.new(before), n.new(after)

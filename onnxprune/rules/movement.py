@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxprune.dimensions import Atom
 from onnxprune.rules.call import Call, merged
 from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Counts, Fact, Fixed, Operand, Same
@@ -50,16 +51,18 @@ def transpose(n: Call) -> Iterator[Fact]:
     yield from (Same(n.x[source], out) for source, out in zip(perm, n.y.dims, strict=True))
 
 
-@rule("Tile")
+@rule("Tile", since=6)
 def tile(n: Call) -> Iterator[Fact]:
     """An axis repeated r times is r x axis; the repeats stay."""
+    counts: list[Atom | None] = []
     for a, b in zip(n.x.dims, n.y.dims, strict=True):
-        if a.size == b.size:
+        counts.append(None if a.size == b.size else n.new(b.size // a.size))
+        if counts[-1] is None:
             yield Same(a, b)
         else:
-            repeats = n.new(b.size // a.size)
-            yield Same(merged(repeats, a), b)
-            yield Fixed(repeats, "repeated by Tile")
+            yield Same(merged(counts[-1], a), b)
+            yield Fixed(counts[-1], "repeated by Tile")
+    yield Counts(Operand(1), tuple(counts))
 
 
 @rule("DepthToSpace", "SpaceToDepth")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TypeAlias
 
 from onnxprune.rules.call import Call
@@ -32,8 +33,9 @@ class Rule:
 class Registry:
     """Rules by operator; two rules for one version of an operator are a mistake, found when the second is added."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: str = "") -> None:
         self._rules: dict[tuple[str, str], list[Rule]] = {}
+        self._group = group
 
     def add(self, new: Rule) -> None:
         """Add a rule; `ValueError` when a version would have two."""
@@ -44,15 +46,23 @@ class Registry:
         known.append(new)
 
     def find(self, domain: str, op_type: str, opset: int) -> Rule | None:
-        """The rule for this version of an operator, or None."""
+        """The rule for this version of an operator, or None; other packages are asked for domains that are not ours."""
+        if domain and self._group and not any(known == domain for known, _ in self._rules):
+            self._load_others()
         return next((r for r in self._rules.get((domain, op_type), ()) if r.covers(opset)), None)
+
+    def _load_others(self) -> None:
+        """Import, once, the modules in which other packages register rules."""
+        group, self._group = self._group, ""
+        for entry in entry_points(group=group):
+            entry.load()
 
     def __iter__(self) -> Iterator[Rule]:
         for known in self._rules.values():
             yield from known
 
 
-registry = Registry()
+registry = Registry(group="onnxprune.rules")
 
 
 def rule(

@@ -49,6 +49,18 @@ CUTS = [
          "s = Shape<end=1>(x); d = Mul(s, {2}); u = Concat<axis=0>(d, {5,4}); m = Reshape(t, u);"
          "k = MatMul(m, K[4,4]); v = Concat<axis=0>(s, {2,5,4}); o = Reshape(k, v); p = Transpose<perm=[0,2,1,3]>(o);"
          "q = Concat<axis=0>(s, {5,8}); g = Reshape(p, q); y = MatMul(g, V[8,3])", {"W": 2, "W#2": 4, "K": 4}),
+    Cuts("the batch is found again by dividing batch x heads",
+         "x[N,L,6] -> y; h = MatMul(x, W[6,8]); r = Reshape(h, {0,0,2,4}); t = Transpose<perm=[0,2,1,3]>(r);"
+         "l = Shape<start=1,end=2>(x); a = Concat<axis=0>({-1}, l, {4}); m = Reshape(t, a); k = MatMul(m, K[4,3]);"
+         "s = Shape<end=1>(k); d = Div(s, {2}); u = Concat<axis=0>(d, {2}, l, {3}); o = Reshape(k, u);"
+         "p = Transpose<perm=[0,2,1,3]>(o); b = Concat<axis=0>(d, l, {6}); g = Reshape(p, b); y = MatMul(g, V[6,3])",
+         {"W": 2, "W#2": 4, "K": 3}),
+    Cuts("a table of heads is repeated for every sample",
+         "x[N,L,6] -> y; h = MatMul(x, W[6,8]); r = Reshape(h, {0,0,2,4}); t = Transpose<perm=[0,2,1,3]>(r);"
+         "l = Shape<start=1,end=2>(x); a = Concat<axis=0>({-1}, l, {4}); m = Reshape(t, a); s = Shape<end=1>(m);"
+         "d = Div(s, {2}); u = Concat<axis=0>(d, {1,1}); e = Tile(E[2,4,3], u); z = MatMul(m, e);"
+         "b = Concat<axis=0>({-1,2}, l, {3}); o = Reshape(z, b); y = ReduceSum<keepdims=0>(o, {1})",
+         {"W": 2, "W#2": 4}),
     Cuts("a scale from the width of a head", "x[N,5,6] -> y; q = MatMul(x, Q[6,8]); k = MatMul(x, K[6,8]);"
          "w = Shape<start=-1>(q); f = Cast<to=1>(w); r = Sqrt(f); i = Div(1.0, r); a = Mul(q, i);"
          "t = Transpose<perm=[0,2,1]>(k); y = MatMul(a, t)", {"Q": 8}),
