@@ -34,7 +34,7 @@ NOTHING = "x[N,3,8,8] -> y; y = Conv(x, W[4,3,1,1])"  # its only output channels
 
 @pytest.fixture
 def tiny(desk: Path) -> Path:
-    """A model of one group, `Conv_0`, of 8 indices."""
+    """A model of one group, `W`, of 8 indices."""
     return saved(desk / "tiny.onnx", TINY)
 
 
@@ -69,7 +69,7 @@ def test_prune_writes_a_verified_model_and_says_what_it_did(onnxprune: Commands,
 def test_json_alone_on_the_console(onnxprune: Commands, tiny: Path) -> None:
     """`--json -` prints JSON and nothing else, for every command that has it."""
     assert json.loads(onnxprune("prune", tiny, "-o", "o.onnx", *QUICK, "--json", "-").out)["verified"]
-    assert json.loads(onnxprune("inspect", tiny, "--json", "-").out)["groups"][0]["name"] == "Conv_0"
+    assert json.loads(onnxprune("inspect", tiny, "--json", "-").out)["groups"][0]["name"] == "W"
     assert len(json.loads(onnxprune("bench", tiny, "--rounds", 1, "--json", "-").out)["rows"]) == 1
 
 
@@ -107,7 +107,7 @@ def test_bench_takes_one_model_twice_and_models_of_other_inputs(onnxprune: Comma
 
 
 def test_explain_says_why(onnxprune: Commands, tiny: Path) -> None:
-    assert "prunable, group 'Conv_0'" in onnxprune("explain", tiny, "W").out
+    assert "prunable, group 'W'" in onnxprune("explain", tiny, "W").out
     assert "a graph output" in onnxprune("explain", tiny, "V").out
     both = onnxprune("explain", tiny, "W", "V").out
     assert "W[0] and V[1] share 8 indices" in both
@@ -274,7 +274,7 @@ class Wrong:
 
 
 WRONG = {
-    "a pattern that matches nothing": Wrong(("--include", "hh*"), ("'hh*' matches no prunable", "are Conv_0")),
+    "a pattern that matches nothing": Wrong(("--include", "hh*"), ("'hh*' matches no prunable", "are W")),
     "an exclusion that matches nothing": Wrong(("--exclude", "W?"), ("'W?' matches no prunable group",)),
     "both a sparsity and a target": Wrong(("--sparsity", 0.5, "--target", "macs=0.5"), ("--sparsity and --target",)),
     "all of it": Wrong(("--sparsity", 1), ("--sparsity 1", "below 1")),

@@ -23,7 +23,7 @@ RESIDUAL = """
 def test_a_prunable_axis_names_its_group_and_what_it_cuts() -> None:
     analysis = analyse(build(RESIDUAL))
     (first,) = explain(analysis, "A_bias")
-    assert first.sentence == "A_bias[0], 8 indices: prunable, group 'Conv_0'; cuts A[0], A_bias[0], B[0], B[1], C[1]"
+    assert first.sentence == "A_bias[0], 8 indices: prunable, group 'A'; cuts A[0], A_bias[0], B[0], B[1], C[1]"
     assert first.path == ()
 
 
@@ -56,10 +56,10 @@ def test_what_is_shared_and_fixed_is_said_to_be_fixed() -> None:
 
 
 def test_nodes_and_groups_are_names_too() -> None:
-    """A node stands for its weights and outputs, a group for its first site."""
+    """A node stands for its weights and outputs, a group for its first site; a name of both is the tensor's."""
     analysis = analyse(build(RESIDUAL))
     assert any(e.sentence.startswith("s[1]") for e in explain(analysis, "Add_2"))
-    assert [e.sentence.split(",")[0] for e in explain(analysis, "Conv_0")] == ["A[0]"]
+    assert [e.sentence.split(",")[0] for e in explain(analysis, "A")] == ["A[0]", "A[1]", "A[2]", "A[3]"]
     both = coupling(analysis, "Conv_0", "Conv_3")
     assert any(e.sentence.startswith("A[0] and C[1] share 8") for e in both)
 
@@ -77,8 +77,8 @@ def test_parts_of_an_axis_are_explained_one_by_one() -> None:
         "C[1], 10 indices, of which 4 as [4] 6",
         "C[1], 10 indices, of which 6 as 4 [6]",
     ]
-    assert "group 'Conv_0'" in parts[0]
-    assert "group 'Conv_1'" in parts[1]
+    assert "group 'A'" in parts[0]
+    assert "group 'B'" in parts[1]
 
 
 def test_a_name_that_is_none_brings_up_those_that_are_close() -> None:
