@@ -151,7 +151,7 @@ def test_overrides_reach_every_pass_that_has_the_option() -> None:
 
 
 def test_an_override_that_no_pass_has_lists_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no pass of this pipeline has an option 'sparsityy'; known: error"):
+    with pytest.raises(UsageError, match=r"no pass of this pipeline has an option 'sparsityy'; known: error"):
         Pipeline.of([(Fails, {})], {"sparsityy": 0.5})
 
 

@@ -32,7 +32,7 @@ MIXED = """
     t = MatMul(c, D[16,16])
     y = MatMul(t, E[16,5])
 """
-"""Groups A, B, C and D; that of B is mixed by the Softmax, and so fixed, unless a rule is wrong."""
+"""Groups A, B, C and D; B is mixed by the Softmax, and so fixed, unless a rule is wrong."""
 
 
 def lie(monkeypatch: pytest.MonkeyPatch, op_type: str, rule: RuleFunction) -> None:
