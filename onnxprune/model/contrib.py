@@ -46,7 +46,6 @@ _TABLE: Mapping[str, Equivalent] = {
     **dict.fromkeys(("Affine", "Gelu", "ParametricSoftplus", "QuickGelu", "ScaledSiLU", "ScaledTanh",
                      "ThresholdedRelu"), _UNARY),
     **dict.fromkeys(("BiasGelu", "FastGelu"), _BIASED),
-    "BiasSoftmax": Equivalent("Softmax", added=(1,), opset=12),
     "ConvTransposeWithDynamicPads": Equivalent("ConvTranspose", (0, 1, 3)),
     "DequantizeLinear": Equivalent("Relu", like=1),
     "DynamicQuantizeMatMul": Equivalent("MatMul", (0, 1), added=(4,), ranges=(0,)),

@@ -16,7 +16,7 @@ Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Sequence[Shape | None]
 Attributes: TypeAlias = Mapping[str, Any]
 
-_REALS = dict.fromkeys(  # what quantized integers stand for: the standard operator takes no others
+_REALS: Mapping[int, int] = dict.fromkeys(  # what quantized integers stand for: the standard operator takes no others
     (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32), TensorProto.FLOAT
 )
 

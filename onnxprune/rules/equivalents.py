@@ -20,7 +20,7 @@ from onnxprune.rules.registry import registry, rule
 BLOCKS = "quantized in blocks: only whole ones can go"
 
 MICROSOFT = (
-    "BiasGelu", "BiasSoftmax", "ConvTransposeWithDynamicPads", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul",
+    "BiasGelu", "ConvTransposeWithDynamicPads", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul",
     "Gelu", "GridSample", "MatMulIntegerToFloat", "NhwcMaxPool", "QGemm", "QLinearAdd", "QLinearAveragePool",
     "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid",
     "QLinearSoftmax", "QLinearWhere", "QuickGelu", "SimplifiedLayerNormalization", "SkipLayerNormalization",

@@ -102,9 +102,8 @@ def attention(n: Call) -> Iterator[Fact]:
 def multi_head_attention(n: Call) -> Iterator[Fact]:
     """Queries and keys are heads x width, values and the result heads x value, merged or as two axes."""
     q, k, v, bias, y = n.x, n.input(1), n.input(2), n.input(3), n.y
-    if q.rank != 3 or k is None or v is None:
-        yield from (Fixed(dim, "queries, keys and values in one tensor") for dim in n.all_axes())
-        return
+    assert k is not None
+    assert v is not None
     count = int(n.attribute("num_heads"))
     heads, width, value = n.new(count), n.new(q[2].size // count), n.new(y[2].size // count)
     yield from (Same(q[0], y[0]), Same(q[1], y[1]))
@@ -140,10 +139,7 @@ def group_query_attention(n: Call) -> Iterator[Fact]:
             yield from _cache(cache.dims, shared, width, width)
     yield Same(heads, merged(shared, each))
     yield from (Counts(Attribute("num_heads"), (heads,)), Counts(Attribute("kv_num_heads"), (shared,)))
-    if n.attribute("do_rotary", 0):
-        yield Fixed(width, ROTATED)
-    elif not n.attribute("scale", 0.0):
-        yield Default("scale", 1 / sqrt(width.size), (width,))
+    yield Fixed(width, "ONNX Runtime takes whole multiples of 8 here")
     yield from _work(n, q[1].size, heads, width, width)
 
 

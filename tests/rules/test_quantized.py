@@ -53,7 +53,8 @@ CUTS = [
          "h = QLinearConv(p, 0.03, 120:uint8, W[8,4,1,1]:int8, 0.01, 3:int8, 0.5, 100:uint8);"
          "k = QLinearConv<group=2>(h, 0.5, 100:uint8, U[6,4,1,1]:int8, T[6], O[6]:int8, 1.0, 90:uint8);"
          "y = DequantizeLinear(k, 1.0, 90:uint8)", {"W": 4}),
-    Cuts("QLinearMatMul", INTEGER + "h = QLinearMatMul(p, 0.03, 120:uint8, W[6,8]:int8, S[8], Z[8]:int8, 1.0, 100:uint8);"
+    Cuts("QLinearMatMul", INTEGER
+         + "h = QLinearMatMul(p, 0.03, 120:uint8, W[6,8]:int8, S[8], Z[8]:int8, 1.0, 100:uint8);"
          "k = QLinearMatMul(h, 1.0, 100:uint8, V[8,4]:uint8, 0.05, 30:uint8, 9.0, 90:uint8);"
          "y = DequantizeLinear(k, 9.0, 90:uint8)", {"W": 8}),
     Cuts("QLinearMatMul of two activations", INTEGER
@@ -61,7 +62,8 @@ CUTS = [
          "b = QLinearMatMul(p, 0.03, 120:uint8, B[6,8]:int8, 0.01, 0:int8, 0.3, 130:uint8);"
          "t = Transpose<perm=[0,2,1]>(b); r = QLinearMatMul(a, 0.3, 100:uint8, t, 0.3, 130:uint8, 1.0, 90:uint8);"
          "y = DequantizeLinear(r, 1.0, 90:uint8)", {"A": 8}),
-    Cuts("ConvInteger", "x[N,3,6,6] -> y; p, s, z = DynamicQuantizeLinear(x); a = ConvInteger(p, W[8,3,3,3]:uint8, z, 99:uint8);"
+    Cuts("ConvInteger", "x[N,3,6,6] -> y; p, s, z = DynamicQuantizeLinear(x);"
+         "a = ConvInteger(p, W[8,3,3,3]:uint8, z, 99:uint8);"
          "f = Cast<to=1>(a); h = Mul(f, 0.001); d, t, o = DynamicQuantizeLinear(h);"
          "b = ConvInteger(d, V[4,8,1,1]:uint8, o, 33:uint8); y = Cast<to=1>(b)", {"W": 8}),
     Cuts("dynamic quantization", "x[N,5,6] -> y; p, s, z = DynamicQuantizeLinear(x);"
@@ -78,7 +80,8 @@ CUTS = [
     Cuts("QGemm", "x[N,6] -> y; p = QuantizeLinear(x, 0.03, 120:uint8);"
          f"h = {MS}.QGemm<transB=1>(p, 0.03, 120:uint8, W[8,6]:int8, S[8], Z[8]:int8, B[8]:int32, 0.5, 100:uint8);"
          f"y = {MS}.QGemm(h, 0.5, 100:uint8, V[8,4]:uint8, 0.01, 40:uint8)", {"W": 8}),
-    Cuts("MatMulNBits", f"x[N,5,32] -> y; h = {MS}.MatMulNBits<K=32,N=7,bits=4,block_size=16>(x, W[7,2,8]:uint8, S[14]);"
+    Cuts("MatMulNBits", "x[N,5,32] -> y;"
+         f"h = {MS}.MatMulNBits<K=32,N=7,bits=4,block_size=16>(x, W[7,2,8]:uint8, S[14]);"
          f"y = MatMul(h, V[7,4])", {"W": 7}),
     Cuts("MatMulNBits whose blocks go", "x[N,5,6] -> y; h = MatMul(x, W[6,64]);"
          f"y = {MS}.MatMulNBits<K=64,N=8,bits=4,block_size=16>(h, V[8,4,8]:uint8, S[32], _, _, B[8])", {"W": 4}),
