@@ -438,13 +438,18 @@ def test_an_error_that_should_not_happen_is_shown_whole(
 # -- the program ------------------------------------------------------------------------------------------------------
 
 
-def test_help_is_quick_and_lists_options_by_pass(onnxprune: Commands) -> None:
+def test_help_is_quick() -> None:
+    """Under 0.3 s of processor time, which others on the machine do not change."""
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "onnxprune", "--help"], check=True, capture_output=True)
-        took.append(time.perf_counter() - start)
+        after = os.times()
+        took.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(took) < 0.3
+
+
+def test_help_lists_options_by_pass(onnxprune: Commands) -> None:
     shown = onnxprune("prune", "--help").out
     sections = [line.removesuffix(":") for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
     assert sections == ["Options", *(f"Pass {name}" for name in ("analyse", "calibrate", "select", "score", "allocate",
