@@ -79,9 +79,3 @@ def one_hot(n: Call) -> Iterator[Fact]:
     rest = [dim for k, dim in enumerate(n.y.dims) if k != axis]
     yield from (Same(a, b) for a, b in zip(n.x.dims, rest, strict=True))
     yield Fixed(n.y[axis], "OneHot writes it by value")
-
-
-@rule("NonMaxSuppression", "NonZero", "Range", "Multinomial", "Unique", "Compress")
-def by_value(n: Call) -> Iterator[Fact]:
-    """What is picked depends on values throughout: every axis is fixed."""
-    yield from (Fixed(dim, f"{n.op_type} works by value") for dim in n.all_axes())
