@@ -36,7 +36,8 @@ def resize(n: Call) -> Iterator[Fact]:
     tied = sizes is not None and n.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
     cropped = n.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
     for axis, (a, b) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
-        if a.size != b.size or (axis in axes and (unknown or tied or cropped)):
+        varies = sizes is not None and axis in axes and n.varies(3)[axes.index(axis)] and not n.x.dynamic[axis]
+        if a.size != b.size or varies or (axis in axes and (unknown or tied or cropped)):
             yield from (Fixed(a, "resized"), Fixed(b, "resized"))
         else:
             yield Same(a, b)

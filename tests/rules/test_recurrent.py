@@ -45,9 +45,9 @@ CUTS = [
          + "; q = Squeeze(o, {1}); y = MatMul(q, V[5,4])", {"F": 6, "W": 5}),
     Cuts("LSTM whose states are weights", "x[7,2,3] -> y; o, s, c = LSTM<hidden_size=5>(x, W[1,20,3], R[1,20,5], _, _,"
          "H[1,2,5], C[1,2,5]); a = MatMul(s, U[5,4]); b = MatMul(c, V[5,4]); y = Add(a, b)", {"W": 5}),
-    Cuts("LSTM whose states another layer makes", "x[7,N,3], z[1,N,3] -> y; i = MatMul(z, I[3,5]); j = MatMul(z, J[3,5]);"
-         "o, s, c = LSTM<hidden_size=5>(x, W[1,20,3], R[1,20,5], _, _, i, j); a = Add(s, c); y = MatMul(a, V[5,4])",
-         {"I": 5}),
+    Cuts("LSTM whose states another layer makes", "x[7,N,3], z[1,N,3] -> y; i = MatMul(z, I[3,5]);"
+         "j = MatMul(z, J[3,5]); o, s, c = LSTM<hidden_size=5>(x, W[1,20,3], R[1,20,5], _, _, i, j); a = Add(s, c);"
+         "y = MatMul(a, V[5,4])", {"I": 5}),
     Cuts("two layers, and a skip that ties them", layer("GRU", h=6) + "; q = Squeeze(o, {1});"
          "o2 = GRU<hidden_size=6>(q, W2[1,18,6], R2[1,18,6]); q2 = Squeeze(o2, {1}); a = Add(q, q2);"
          "y = MatMul(a, V[6,4])", {"F": 6, "W": 6}),
