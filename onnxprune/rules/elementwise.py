@@ -29,7 +29,7 @@ def broadcast(x: Tensor, y: Tensor) -> Iterator[Fact]:
       "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
       "ThresholdedRelu")  # fmt: skip
 def unary(n: Call) -> Iterator[Fact]:
-    """Each output (Dropout has two) has the axes of the first input."""
+    """The output has the axes of the first input, as has Dropout's second one."""
     for y in n.outputs:
         if y is not None:
             yield from carry(n.x, y)
@@ -39,7 +39,10 @@ def unary(n: Call) -> Iterator[Fact]:
       "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow",
       "StringConcat", "Sub", "Sum", "SwiGLU", "Where", "Xor")  # fmt: skip
 def broadcasting(n: Call) -> Iterator[Fact]:
-    """All inputs are broadcast to the output; before opset 7 the second one may start at attribute `axis`."""
+    """All inputs are broadcast to the output.
+
+    Before opset 7 the second one may start at attribute `axis`.
+    """
     if n.opset < 7 and n.attribute("broadcast") and n.attribute("axis") is not None:
         yield from carry(n.x, n.y)
         other, start = n.inputs[1], n.attribute("axis")
@@ -71,3 +74,9 @@ def constant_of_shape(n: Call) -> Iterator[Fact]:
         yield Counts(Operand(0), n.y.dims)
     else:
         yield from (Fixed(dim, "its shape is made at run time") for dim in n.y.dims)
+
+
+@rule("Shape", "Size")
+def shape(n: Call) -> Iterator[Fact]:
+    """Sizes are read, indices are not: what is made of them is computed again after a cut."""
+    yield from ()
