@@ -29,7 +29,7 @@ NUMBER_LIMIT = 4096  # elements; a larger integer tensor is data, not a number
 FLOAT_LIMIT = 16  # elements; a small float vector may be the scales of a Resize: its value is known to inference
 BATCH = (3, 5)  # primes: a dynamic size shares no factor with a number of heads by accident
 _NUMBERS = tuple(np.dtype(t) for t in (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16))
-LIKE_FIRST_INPUT = {"GroupNormalization"}  # onnx infers no shape for it
+LIKE_FIRST_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers no shapes for them
 LADDERS = {2: ((17, 23), (128, 160), (512, 544)), 3: ((17, 23), (512, 544), (16000, 16160)),
            4: ((224, 256), (64, 96), (32, 64), (512, 544)), 5: ((32, 64), (112, 128))}  # fmt: skip
 

@@ -36,6 +36,7 @@ CUTS = [
     Cuts("Det of matrices that a group numbers", "x[N,5,6] -> y; t = Transpose<perm=[0,2,1]>(x);"
          "h = MatMul(t, W[5,8]); r = Reshape(h, {0,2,3,8}); s = Transpose<perm=[0,3,1,2]>(r); q = MatMul(s, Q[3,2]);"
          "d = Det(q); y = MatMul(d, V[8,4])", {"W": 8}, 22),
+    Cuts("MeanVarianceNormalization beside", image("g = MeanVarianceNormalization(h)"), {"W": 8}),
     Cuts("LpNormalization beside", rows("g = LpNormalization<axis=1>(h)"), {"W": 8}),
     Cuts("TopK beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); g, i = TopK<axis=1>(h, {2}); y = MatMul(g, V[8,4])",
          {"W": 8}),
@@ -63,6 +64,8 @@ REFUSES = [
             "y = NegativeLogLikelihoodLoss(l, {0,1,2,3,4,0,1,2})", {"W.0": "mixes"}),
     Refuses("axes that are made at run time", "x[1,5,6], a[1]:int64 -> y; h = MatMul(x, W[6,8]);"
             "y = ReduceSum(h, a)", {"W.1": "shape of 'y' is not known"}, runs=False),
+    Refuses("MeanVarianceNormalization over the cut axis", image("g = MeanVarianceNormalization<axes=[1,2]>(h)"),
+            {"W.0": "MeanVarianceNormalization mixes"}),
     Refuses("LpNormalization over the cut axis", rows("g = LpNormalization(h)"), {"W.1": "mixes"}),
     Refuses("LRN sums over neighbours", image("g = LRN<size=3>(h)"), {"W.0": "LRN mixes"}),
     Refuses("a mean over an absent list of axes", "x[1,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); y = ReduceMean(h)",
