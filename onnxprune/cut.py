@@ -17,7 +17,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Dimension, Mask, Product, count, keep_mask
 from onnxprune.model import Array, Edit, Model, recompute
 from onnxprune.plan import Plan
-from onnxprune.rules.facts import Attribute, Counts, Indexes, Operand, Reads
+from onnxprune.rules.facts import Attribute, Counts, Default, Indexes, Operand, Reads
 
 __all__ = ["mask", "shrink"]
 
@@ -86,6 +86,7 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
     numbers = _Numbers(cut)
     covered = _correct_numbers(cut, edit, numbers)
     _keep_values(cut, edit, numbers, covered)
+    _write_defaults(cut, edit)
     for name in analysis.axes:
         masks = cut.masks(name)
         if any(m is not None for m in masks):
@@ -342,3 +343,11 @@ def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[in
             differs = before != after
             if np.shape(after) == before.shape and np.any(differs & ~shapes.dynamic_number[name]):
                 edit.connect(node.index, position, edit.add(f"{name}__value", before))
+
+
+def _write_defaults(cut: _Cut, edit: Edit) -> None:
+    """An attribute that is left out and derived from a size that changes is written down as it was."""
+    for statement in cut.analysis.notes(Default):
+        assert isinstance(statement.fact, Default)
+        if any(cut.size(dim) != dim.size for dim in statement.fact.dims):
+            edit.set_attribute(statement.node, statement.fact.name, statement.fact.value)

@@ -42,7 +42,7 @@ class Edit:
         self._inputs[node, position] = name
 
     def set_attribute(self, node: int, name: str, value: Any) -> None:
-        """Set an attribute (an int or a list of ints), or remove it with None."""
+        """Set an attribute (a number or a list of ints), or remove it with None."""
         self._attributes[node, name] = value
 
     def insert(self, before: int, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:

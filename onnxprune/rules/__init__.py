@@ -5,12 +5,15 @@ of the nodes cannot matter, and it never edits.
 """
 
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
+    attention,
     contraction,
     elementwise,
     indexing,
     joining,
     movement,
+    nature,
     normalization,
+    recurrent,
     reduction,
     spatial,
 )
