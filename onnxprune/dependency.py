@@ -17,7 +17,7 @@ from onnxprune.families import Families
 from onnxprune.model import Model, Node, Shapes, infer
 from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Call, Tensor
-from onnxprune.rules.facts import Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
@@ -197,6 +197,12 @@ class _Analyser:
         self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
 
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """Every tensor that somebody reads: what is made and never read needs no shape."""
+        used = {name for node in self.model.nodes for name in node.inputs}
+        return frozenset(used | self.model.captured | {info.name for info in self.model.outputs})
+
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)
         self.next_id += 1
@@ -244,9 +250,10 @@ class _Analyser:
         if rule is None:
             self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
             return
-        for name in (*node.inputs, *node.outputs):
+        for name in (*node.inputs, *(o for o in node.outputs if o in self.read or o == node.outputs[0])):
             if name and self.tensors[name] is None:
-                self.fix_node(node, f"the shape of {name!r} is not known")
+                unknown = f"the shape of {name!r} is not known"
+                self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
                 return
         call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units)
         spoken: set[int] = set()
@@ -256,7 +263,11 @@ class _Analyser:
                 spoken.update(_ids(fact.left), _ids(fact.right))
             elif isinstance(fact, Reads):
                 spoken.add(self.axes[node.inputs[fact.operand]][fact.axis].id)
-        for tensor in inputs:
+            elif isinstance(fact, Counts):
+                spoken.update(atom for dim in fact.dims if dim is not None for atom in _ids(dim))
+            elif isinstance(fact, Fixed):
+                spoken.update(_ids(fact.dim))
+        for tensor in (*inputs, *outputs):
             for dim in tensor.dims if tensor is not None else ():
                 if dim.size > 1 and dim.id not in spoken:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))

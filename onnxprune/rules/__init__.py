@@ -5,6 +5,7 @@ of the nodes cannot matter, and it never edits.
 """
 
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
+    attention,
     contraction,
     elementwise,
     equivalents,
@@ -12,8 +13,10 @@ from onnxprune.rules import (  # noqa: F401 - each import fills the registry
     joining,
     microsoft,
     movement,
+    nature,
     normalization,
     quantized,
+    recurrent,
     reduction,
     spatial,
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.rules.call import Call
+from onnxprune.rules.call import Call, merged
 from onnxprune.rules.elementwise import broadcast, carry
-from onnxprune.rules.facts import Fact, Fixed, Same
+from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Same
 from onnxprune.rules.registry import rule
 
 STATISTICS = "its indices share the statistics of a norm"
@@ -31,6 +31,23 @@ def instance_normalization(n: Call) -> Iterator[Fact]:
         assert tensor is not None
         yield Same(tensor[0], n.x[1])
     yield from (Fixed(dim, STATISTICS) for dim in n.x.dims[2:])
+
+
+@rule("GroupNormalization")
+def group_normalization(n: Call) -> Iterator[Fact]:
+    """Channels are groups x channels of a group: whole groups may go, what is inside shares statistics.
+
+    Scale and bias have one number per channel, before opset 21 one per group.
+    """
+    groups = n.new(int(n.attribute("num_groups")))
+    inside = n.new(n.x.shape[1] // groups.size)
+    yield from carry(n.x, n.y)
+    yield Same(n.x[1], merged(groups, inside))
+    yield Counts(Attribute("num_groups"), (groups,))
+    for tensor in n.inputs[1:]:
+        assert tensor is not None
+        yield Same(tensor[0], n.x[1] if n.opset >= 21 else groups)
+    yield from (Fixed(dim, STATISTICS) for dim in (inside, *n.x.dims[2:]))
 
 
 @rule("LayerNormalization", "RMSNormalization")
