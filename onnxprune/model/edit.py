@@ -53,6 +53,11 @@ class Edit:
         )
         return output
 
+    @staticmethod
+    def type_number(dtype: np.dtype[Any]) -> int:
+        """The number by which Cast's attribute `to` calls an element type."""
+        return int(helper.np_dtype_to_tensor_dtype(dtype))
+
     def resize(self, name: str, sizes: Sequence[int | None]) -> None:
         """Correct what the graph states of a tensor's shape; None where an axis keeps what is stated."""
         self._sizes[name] = sizes

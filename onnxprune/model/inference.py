@@ -17,6 +17,7 @@ import onnx
 from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
+from onnxprune.model.contrib_shapes import infer_contrib
 from onnxprune.model.inputs import symbol, symbols
 from onnxprune.model.model import Model, _domain, dtype_of
 from onnxprune.model.numbers import evaluate
@@ -247,6 +248,8 @@ def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
         run.shape[node.output[0]] = run.shape[node.input[0]]
         return
     if not onnx.defs.has(node.op_type, opset, _domain(node.domain)):
+        for name, kind in infer_contrib(node, run.types).items():
+            run.types[name], run.shape[name] = kind, _concrete(kind)
         return
     schema = onnx.defs.get_schema(node.op_type, opset, _domain(node.domain))
     types = {name: run.types[name] for name in node.input if name in run.types}

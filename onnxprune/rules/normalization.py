@@ -1,4 +1,4 @@
-"""Norms and quantization: per-channel parameters follow their axis, axes that share statistics are fixed."""
+"""Norms: per-channel parameters follow their axis, axes that share statistics are fixed."""
 
 from __future__ import annotations
 
@@ -62,19 +62,3 @@ def layer_normalization(n: Call) -> Iterator[Fact]:
         if tensor is not None:
             yield from (Same(a, b) for a, b in zip(n.x.dims[:first], tensor.dims, strict=False))
     yield from (Fixed(dim, STATISTICS) for dim in n.x.dims[first:])
-
-
-@rule("QuantizeLinear", "DequantizeLinear")
-def quantize_linear(n: Call) -> Iterator[Fact]:
-    """Scale and zero point follow `axis` where there is one per index; blocks of several indices fix it."""
-    yield from carry(n.x, n.y)
-    axis = int(n.attribute("axis", 1)) % max(n.x.rank, 1)
-    for tensor in n.inputs[1:]:
-        if tensor is None or not tensor.rank or tensor.shape == (1,):
-            continue
-        if tensor.rank == 1:
-            yield Same(tensor[0], n.x[axis])
-            continue
-        for k, (a, b) in enumerate(zip(tensor.dims, n.x.dims, strict=True)):
-            yield Same(a, b) if k != axis else Fixed(b, "quantized in blocks")
-        yield Fixed(tensor[axis], "quantized in blocks")
