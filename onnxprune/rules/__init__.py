@@ -6,6 +6,7 @@ of the nodes cannot matter, and it never edits.
 
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
     contraction,
+    control_flow,
     elementwise,
     indexing,
     joining,
