@@ -22,12 +22,13 @@ LONGEST = 2**20  # rounds; a larger trip count means that the condition ends the
 
 
 class Known(Protocol):
-    """What inference knows so far, by name."""
+    """What inference knows so far, by name; `idle` is what branches make that are not taken."""
 
     types: dict[str, TypeProto]
     shape: dict[str, tuple[int, ...] | None]
     number: dict[str, npt.NDArray[Any]]
     data: dict[str, npt.NDArray[Any]]
+    idle: set[str]
 
 
 def flow(known: Known, node: NodeProto, visit: Visit) -> bool:
@@ -52,10 +53,15 @@ def _if(known: Known, node: NodeProto, held: dict[str, GraphProto], visit: Visit
     branches = [held["then_branch"], held["else_branch"]]
     condition = known.number.get(node.input[0])
     if condition is not None:
-        branches = branches[:1] if condition.all() else branches[1:]
+        other = branches.pop(1 if condition.all() else 0)
+        known.idle.update(name for graph in graphs(other) for node in graph.node for name in node.output)
     for k, name in enumerate(node.output):
         shapes = {known.shape.get(branch.output[k].name) for branch in branches}
-        _assign(known, name, branches[0].output[k].name, shapes.pop() if len(shapes) == 1 else None)
+        made = branches[0].output[k].name
+        _assign(known, name, made, shapes.pop() if len(shapes) == 1 else None)
+        value = known.number.get(made, known.data.get(made))
+        if len(branches) == 1 and value is not None:
+            known.data[name] = value  # what shapes follow from it is known; a number it is not, as it is not corrected
 
 
 def _loop(known: Known, node: NodeProto, held: dict[str, GraphProto], visit: Visit) -> None:

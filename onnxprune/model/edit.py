@@ -95,11 +95,11 @@ class Edit:
                 node.input.append("")
             loosened.append(node.input[position])
             node.input[position] = name
-        self._resize(frame.graph)
+        restated = self._resize(frame.graph)
         for name, array in self._added.items():
             tensors[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         dead = self._sweep(frame.graph, nodes, tensors, [name for name in loosened if name])
-        self._rebuild(frame.graph, dead)
+        self._rebuild(frame.graph, dead, restated)
         restored(frame, model.flat, model.frame)
         return Model(frame, tensors, model.folder, model.source, model.outside)
 
@@ -122,9 +122,11 @@ class Edit:
                 if stored.values.name in inside:
                     stored.CopyFrom(sparse(self._weights[stored.values.name], stored))
 
-    def _resize(self, graph: GraphProto) -> None:
+    def _resize(self, graph: GraphProto) -> set[str]:
+        """Restate shapes; the tensors of bodies whose shapes were stated otherwise."""
+        found: set[str] = set()
         if not self._sizes:
-            return
+            return found
         for depth, inner in enumerate(graphs(graph)):
             for value in (*inner.value_info, *inner.input, *(inner.output if depth else ())):
                 sizes = self._sizes.get(value.name)
@@ -133,6 +135,8 @@ class Edit:
                 for dim, size in zip(value.type.tensor_type.shape.dim, sizes, strict=False):
                     if size is not None and dim.HasField("dim_value"):
                         dim.dim_value = size
+                        found.update([value.name] if depth else [])
+        return found
 
     def _sweep(
         self, graph: GraphProto, nodes: Sequence[NodeProto], tensors: dict[str, TensorProto], loosened: list[str]
@@ -174,18 +178,29 @@ class Edit:
                         del values[position]
         return dead
 
-    def _rebuild(self, graph: GraphProto, dead: set[int]) -> None:
+    def _touched(self, restated: set[str]) -> set[int]:
+        """The nodes that a change names, or in whose bodies it restates shapes."""
+        touched = {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before)
+        constants = (self.model.weights[name].constant_node for name in self._weights)
+        touched.update(index for index in constants if index is not None)
+        for node in self.model.nodes:
+            if node.within is not None and not restated.isdisjoint(node.outputs):
+                touched.add(node.within[0])
+            if any(not restated.isdisjoint((*body.inputs, *body.outputs)) for body in node.bodies.values()):
+                touched.add(node.index)
+        return touched
+
+    def _rebuild(self, graph: GraphProto, dead: set[int], restated: set[str]) -> None:
         """Every graph without what is dead, with what is new, and with the calls whose nodes nobody touched."""
-        touched = dead | {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before)
-        touched.update(
-            info.constant_node for name in self._weights if (info := self.model.weights[name]).constant_node is not None
-        )
         again: dict[int, NodeProto] = {}  # by its first node, a call that stays
         folded: set[int] = set()
-        for call in self.model.flat.calls:
-            if call.nodes and not call.nodes & touched:
-                again[min(call.nodes)] = call.node
-                folded |= call.nodes
+        if self.model.flat.calls:
+            touched = dead | self._touched(restated)
+            sized = {n.index for n in self.model.nodes if not self._sizes.keys().isdisjoint((*n.inputs, *n.outputs))}
+            for call in self.model.flat.calls:
+                if call.nodes and not call.nodes & touched and not (call.stated and call.nodes & sized):
+                    again[min(call.nodes)] = call.node
+                    folded |= call.nodes
         if not (dead or self._before or again):
             return
         rows: dict[tuple[int, str], tuple[GraphProto, list[NodeProto]]] = {}

@@ -54,6 +54,7 @@ class _Run:
     shape: dict[str, tuple[int, ...] | None]
     number: dict[str, Array]
     data: dict[str, Array]  # small float vectors, and what is computed from them: known to inference, no numbers
+    idle: set[str]  # what branches make that are not taken
     derived: set[str]  # of the data, what is computed from numbers alone: integers made of it are numbers again
 
 
@@ -87,7 +88,8 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
 
 def _missing(run: _Run) -> int:
     """How many tensors have no known shape, or one that says that the example sizes are too small."""
-    return sum(shape is None or min(shape, default=1) <= 0 for shape in run.shape.values())
+    shapes = (shape for name, shape in run.shape.items() if name not in run.idle)
+    return sum(shape is None or min(shape, default=1) <= 0 for shape in shapes)
 
 
 def _candidates(
@@ -118,12 +120,12 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     skeleton, number, data = _skeleton(model, sizes)
     try:
         inferred = shape_inference.infer_shapes(skeleton, data_prop=True).graph
-    except shape_inference.InferenceError:
+    except (shape_inference.InferenceError, onnx.checker.ValidationError):
         inferred = skeleton.graph  # node by node below: what can be known is
     types = {v.name: v.type for g in graphs(inferred) for group in (g.input, g.value_info, g.output) for v in group}
     for tensor in inferred.initializer:
         types.setdefault(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
-    run = _Run(types, {}, number, data, set())
+    run = _Run(types, {}, number, data, set(), set())
     for name, kind in types.items():
         run.shape[name] = _concrete(kind)
     _infer_graph(model, run, model.flat.frame.graph)

@@ -244,8 +244,10 @@ class Model:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes on disk, external data included."""
-        inside = sum(int(tensor.ByteSize()) + 4 for tensor in self.tensors.values())
-        return int(self.frame.ByteSize()) + inside + sum(map(external.length, self.tensors.values()))
+        rest = int(self.frame.graph.ByteSize())
+        graph = rest + sum(_field(int(tensor.ByteSize())) for tensor in self.tensors.values())
+        outside = sum(map(external.length, self.tensors.values()))
+        return int(self.frame.ByteSize()) - _field(rest) + _field(graph) + outside
 
     def with_node_names(self) -> Model:
         """The model with the name of `Node.name` written into every node, so that a profile can be attributed."""
@@ -254,6 +256,15 @@ class Model:
         for (_, _, _, proto), node in zip(walk(frame.graph), self.nodes, strict=True):
             proto.name = node.name
         return Model(frame, self.tensors, self.folder, self.source)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the model was read from: its own, and those that tensors are stored in."""
+        if self.folder is None:
+            return ()
+        folder = self.folder
+        outside = (external.location(t) for t in self.tensors.values() if t.data_location == TensorProto.EXTERNAL)
+        return (Path(self.source), *(folder / location for location in dict.fromkeys(outside)))
 
     @cached_property
     def digest(self) -> str:
@@ -284,6 +295,11 @@ def _bodies(node: NodeProto) -> Mapping[str, Body]:
         for name, graph in bodies(node)
     }
     return MappingProxyType(found) if found else _NO_BODIES
+
+
+def _field(size: int) -> int:
+    """The bytes of a message of `size` bytes within another: its tag, its length (7 bits a byte), itself."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def _attribute(attribute: AttributeProto) -> Any:

@@ -20,10 +20,11 @@ Place = tuple[int, str] | None  # the node (by its number in the row) and attrib
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a function, and the numbers of the nodes that stand for it."""
+    """A call of a function, the numbers of the nodes that stand for it, and whether functions state any shapes."""
 
     node: NodeProto
     nodes: frozenset[int]
+    stated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ def _expand(
         mark = _take_mark(node)
         if mark is not None:
             spans[mark].update(range(number, number + 1 + sum(1 for _, b in bodies(node) for _ in walk(b))))
-    return tuple(Call(marks[mark], frozenset(numbers)) for mark, numbers in spans.items())
+    stated = any(len(function.value_info) for function in functions.values())
+    return tuple(Call(marks[mark], frozenset(numbers), stated) for mark, numbers in spans.items())
 
 
 _MARK = "__call__"
@@ -227,8 +229,7 @@ def _written_out(
     function = functions[_key(call)]
     renamed = dict.fromkeys(function.input, "")
     renamed.update(zip(function.input, call.input, strict=False))
-    results = {formal: actual for formal, actual in zip(function.output, call.output, strict=False) if actual}
-    passed = {formal: actual for formal, actual in results.items() if formal in renamed}
+    results = dict(zip(function.output, call.output, strict=False))
     prefix = call.name or call.op_type
     given = {a.name: a for a in (*function.attribute_proto, *call.attribute)}
     for inner in function.node:
@@ -245,8 +246,6 @@ def _written_out(
             yield from _written_out(node, functions, names)
         else:
             yield node
-    for formal, actual in passed.items():  # an input that is also an output
-        yield NodeProto(op_type="Identity", input=[renamed[formal]], output=[actual])
 
 
 def _made_by(node: NodeProto) -> Iterator[str]:

@@ -14,8 +14,13 @@ def tie(a: Tensor | None, b: Tensor | None, but: tuple[int | None, int | None] =
     sides = [
         [] if t is None else [d for k, d in enumerate(t.dims) if k != skip] for t, skip in zip((a, b), but, strict=True)
     ]
-    if a is None or b is None or [d.size for d in sides[0]] != [d.size for d in sides[1]]:
-        yield from (Fixed(dim, "its shape is not the same on both sides of a body") for side in sides for dim in side)
+    if a is None or b is None:
+        name = next((t.name for t in (a, b) if t is not None), "")
+        reason = f"the shape of what {name!r} is in a body, or after it, is not known"
+        yield from (Fixed(dim, reason) for side in sides for dim in side)
+    elif [d.size for d in sides[0]] != [d.size for d in sides[1]]:
+        reason = f"{a.name!r} and {b.name!r} are one value, but of different shapes"
+        yield from (Fixed(dim, reason) for side in sides for dim in side)
     else:
         yield from (Same(x, y) for x, y in zip(*sides, strict=True))
 
