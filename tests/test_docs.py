@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -55,21 +57,13 @@ def command_lines() -> list[list[str]]:
     return [words for page in PAGES for words in commands(page)] if HAS_CLI else []
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that has the repository's models, and takes what the examples write."""
-    (tmp_path / "models").symlink_to(ROOT / "models")
-    (tmp_path / "passes").symlink_to(ROOT / "passes")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("page", code_pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_python_in_a_page_runs(page: Path, desk: Path) -> None:
+def test_python_in_a_page_runs(page: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run from top to bottom in one namespace, as a reader would type them."""
-    namespace: dict[str, object] = {"__name__": "__docs__"}
+    module = ModuleType("__docs__")
+    monkeypatch.setitem(sys.modules, "__docs__", module)  # a dataclass looks its module up
     for block in blocks(page, "python"):
-        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), module.__dict__)
 
 
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)

@@ -166,6 +166,8 @@ def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
 
 def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
     """Compute the node's numbers, and its shapes where the whole-graph inference did not find them."""
+    if node.op_type == "If" and node.input[0] in run.number:
+        _infer_branch(model, run, node)
     opset = model.opsets.get(_domain(node.domain), 1)
     values = _node_values(run, node, opset)
     if values is not None:
@@ -181,6 +183,33 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
                 )
     if any(name and run.shape.get(name) is None for name in node.output):
         _infer_outputs(run, node, opset)
+
+
+def _infer_branch(model: Model, run: _Run, node: onnx.NodeProto) -> None:
+    """The outputs of an If whose condition is known are those of the branch taken; their values are no numbers."""
+    name = "then_branch" if run.number[node.input[0]].all() else "else_branch"
+    branch = next(a.g for a in node.attribute if a.name == name)
+    inner = _Run(dict(run.types), dict(run.shape), dict(run.number), dict(run.data), set(run.derived))
+    constants = [(t.name, t) for t in branch.initializer]
+    constants += [(n.output[0], n.attribute[0].t) for n in branch.node if _holds_tensor(n)]
+    for made, tensor in constants:
+        inner.shape[made] = tuple(tensor.dims)
+        inner.types[made] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= NUMBER_LIMIT and dtype_of(tensor.data_type) in _NUMBERS:
+            inner.data[made] = numpy_helper.to_array(tensor)
+    for child in branch.node:
+        if not _holds_tensor(child):
+            _infer_node(model, inner, child)
+    for output, result in zip(node.output, branch.output, strict=True):
+        if result.name in inner.types:
+            run.types[output], run.shape[output] = inner.types[result.name], inner.shape.get(result.name)
+        value = inner.number.get(result.name, inner.data.get(result.name))
+        if value is not None:
+            run.data[output] = value
+
+
+def _holds_tensor(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type == "Constant" and node.attribute[0].HasField("t"))
 
 
 def _node_values(run: _Run, node: onnx.NodeProto, opset: int) -> list[Array] | None:
