@@ -86,9 +86,7 @@ def rewritable(groups: Sequence[Group], readers: Sequence[Reader]) -> tuple[list
         needed = channels & ~reader.zero
         _spread(reader, needed & ~_foldable(reader), hard)
         _spread(reader, needed, soft)
-    constants = {
-        g.atom.id: (hard[g.atom.id] == 0) & (soft[g.atom.id] > 0) for g in groups if g.atom.id in hard
-    }
+    constants = {g.atom.id: (hard[g.atom.id] == 0) & (soft[g.atom.id] > 0) for g in groups if g.atom.id in hard}
     silent = {g.atom.id: soft[g.atom.id] == 0 for g in groups if g.atom.id in soft}
     twins = _twins(groups, readers, read, {atom: constants[atom] | silent[atom] for atom in constants})
     counts = {
@@ -162,9 +160,7 @@ def _labels(dim: Dimension, atom: Atom) -> Indices | None:
     return grid.ravel()
 
 
-def _fold(
-    reader: Reader, needed: Booleans, constants: Mapping[int, Mask], twins: Mapping[int, Indices]
-) -> Fold | None:
+def _fold(reader: Reader, needed: Booleans, constants: Mapping[int, Mask], twins: Mapping[int, Indices]) -> Fold | None:
     """What one contraction has to do so that the constants and the duplicates are silent there."""
     k = reader.contraction
     if k is None:

@@ -5,8 +5,6 @@ What an operator makes of its inputs is said in `transfer`; where nothing is sai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
@@ -130,5 +128,3 @@ class Flow:
             except Unknowable:
                 pass
         return unknown(name, info.shape, (False,) * len(info.shape), info.dtype)
-
-

@@ -30,7 +30,7 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 LIMIT = 1 << 22  # numbers that one tensor may have; beyond, nothing is claimed of it
 
 
-class Unknowable(Exception):  # noqa: N818 - no mistake of anybody's: a way to say that nothing is claimed
+class Unknowable(Exception):
     """Nothing can be said of a tensor: too many numbers, or one for each index of a dynamic axis."""
 
 
@@ -157,7 +157,11 @@ def unknown(name: str, shape: Sequence[int], dynamic: Sequence[bool], dtype: np.
     """A tensor of which nothing is known but that it is itself."""
     one = (1,) * len(shape)
     return Values(
-        tuple(shape), tuple(dynamic), np.full(one, hashed("tensor", name)), np.zeros(one, np.bool_), np.zeros(one, dtype)
+        tuple(shape),
+        tuple(dynamic),
+        np.full(one, hashed("tensor", name)),
+        np.zeros(one, np.bool_),
+        np.zeros(one, dtype),
     )
 
 
