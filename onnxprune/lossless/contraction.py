@@ -1,8 +1,8 @@
 """A convolution or matrix product with a constant weight, seen as one matrix for each group of channels.
 
 Conv, ConvTranspose, Gemm and MatMul differ in where the channels that are read lie in the weight, in how a bias is
-added, and in whether the borders see zeros. This is the only place that knows; what is read, folded and merged elsewhere
-works on `matrix(w)`, of shape (groups, made, read, taps).
+added, and in whether the borders see zeros. This is the only place that knows; whatever reads, folds and merges
+channels works on `matrix(w)`, of shape (groups, made, read, taps).
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class Fold:
 
 
 def rewritable(groups: Sequence[Group], readers: Sequence[Reader]) -> tuple[list[Fold], dict[str, int]]:
-    """What to fold and merge so that more indices become silent, and how many by kind: `constant`, `duplicate`."""
+    """What to fold and merge so that more indices become silent, and how many of them go by kind: `constant` and
+    `duplicate`; of a group that goes whole the first one stays."""
     read = [reader.unsilenced({}) for reader in readers]
     hard: dict[int, Vector] = {}
     soft: dict[int, Vector] = {}
@@ -90,7 +91,9 @@ def rewritable(groups: Sequence[Group], readers: Sequence[Reader]) -> tuple[list
     silent = {g.atom.id: soft[g.atom.id] == 0 for g in groups if g.atom.id in soft}
     twins = _twins(groups, readers, read, {atom: constants[atom] | silent[atom] for atom in constants})
     counts = {
-        "constant": sum(int(mask.sum()) for mask in constants.values()),
+        "constant": sum(
+            int(mask.sum()) - int((mask | silent[atom]).all() & mask[0]) for atom, mask in constants.items()
+        ),
         "duplicate": sum(int((twin != np.arange(len(twin))).sum()) for twin in twins.values()),
     }
     folds = [

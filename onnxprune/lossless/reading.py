@@ -109,9 +109,9 @@ def _readers(flow: Flow) -> Iterator[Reader]:
         if contraction is not None and nonzero is not None:
             yield _contracting(flow, node, dims, contraction, nonzero, users)
         else:
-            nonzero = _nonzero(flow, node, operand, axis)
+            nonzero, zero = _operand(flow, node, operand, axis)
             others = tuple(dim for k, dim in enumerate(dims) if k != axis) if nonzero.ndim > 1 else ()
-            yield Reader(node, operand, dims[axis], others, nonzero)
+            yield Reader(node, operand, dims[axis], others, nonzero, zero=zero[None])
 
 
 def _contracting(
@@ -166,18 +166,19 @@ def _bias(flow: Flow, node: Node, k: Contraction, users: Mapping[str, list[tuple
     return Bias(add.index, 1 - position, name) if np.prod(info.shape) == info.shape[-1] else None
 
 
-def _nonzero(flow: Flow, node: Node, operand: int, axis: int) -> Booleans:
-    """Where an operand is not known to be zero, its read axis last."""
+def _operand(flow: Flow, node: Node, operand: int, axis: int) -> tuple[Booleans, Booleans]:
+    """Where a weight is not zero, its read axis last; which indices of an operand that is none are always zero."""
     name = node.inputs[operand]
     array = flow.array(name)
-    if array is not None:  # stored integers are zero at their zero point, which the operator knows
-        return np.moveaxis(array != 0 if array.dtype.kind in "fV" else np.ones(array.shape, np.bool_), axis, -1)
     size = flow.analysis.axes[name][axis].size
-    needed = ~_zero_along(flow, name, axis, size)
+    if array is not None:  # stored integers are zero at their zero point, which the operator knows
+        nonzero = array != 0 if array.dtype.kind in "fV" else np.ones(array.shape, np.bool_)
+        return np.moveaxis(nonzero, axis, -1), np.zeros(size, np.bool_)
+    zero = _zero_along(flow, name, axis, size)
     if node.op_type == "MatMul" and node.domain == "" and operand == 0:
         other = node.inputs[1]
-        needed &= ~_zero_along(flow, other, max(len(flow.analysis.axes[other]) - 2, 0), size)
-    return needed
+        zero |= _zero_along(flow, other, max(len(flow.analysis.axes[other]) - 2, 0), size)
+    return np.ones(size, np.bool_), zero
 
 
 def _zero_along(flow: Flow, name: str, axis: int, size: int) -> Booleans:
@@ -185,7 +186,7 @@ def _zero_along(flow: Flow, name: str, axis: int, size: int) -> Booleans:
     try:
         if values is not None and values.known.any():
             _, known, value = values.along(axis)
-            return np.asarray(known & (value == 0))
+            return np.array(known & (value == 0))
     except Unknowable:
         pass
     return np.zeros(size, np.bool_)

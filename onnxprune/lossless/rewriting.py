@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxprune.lossless.finding import Fold
-from onnxprune.lossless.reading import Bias
 from onnxprune.model import Array, Edit, Model
 
 __all__ = ["rewritten"]
@@ -32,8 +31,11 @@ def rewritten(model: Model, folds: Sequence[Fold]) -> Model:
             value = np.where(fold.constants, fold.reader.value.astype(np.float64), 0.0)
             added = np.einsum("goit,gi->go", matrix.astype(np.float64), value).ravel() * (k.alpha / k.beta)
             assert fold.reader.bias is not None
-            bias, array = _biased(model, fold.reader.bias, added, name, weight.dtype)
-            made[bias.name].append((bias.node, bias.position, array))
+            bias = fold.reader.bias
+            if bias.name:
+                made[bias.name].append((bias.node, bias.position, _with(model.array(bias.name), added)))
+            else:
+                edit.connect(bias.node, bias.position, edit.add(_named_after(name), added.astype(weight.dtype)))
             np.swapaxes(matrix, 1, 2)[fold.constants] = 0
         for group, source, target in fold.merges:
             matrix[group, :, target] += matrix[group, :, source]
@@ -44,14 +46,13 @@ def rewritten(model: Model, folds: Sequence[Fold]) -> Model:
     return edit.done()
 
 
-def _biased(model: Model, bias: Bias, added: Array, weight: str, dtype: np.dtype[np.generic]) -> tuple[Bias, Array]:
-    """A bias with what is added to it; one that is not there yet is named after its weight."""
-    if bias.name:
-        old = model.array(bias.name)
-        shape = (*old.shape[:-1], added.size)
-        return bias, (np.broadcast_to(old.astype(np.float64), shape) + added).astype(old.dtype)
-    name = f"{weight.removesuffix('weight')}bias" if weight.endswith("weight") else f"{weight}_bias"
-    return Bias(bias.node, bias.position, ""), added.astype(dtype) if name else added
+def _with(old: Array, added: Array) -> Array:
+    """A bias, one number or one for each channel, with what is added to it."""
+    return np.asarray((np.broadcast_to(old, (*old.shape[:-1], added.size)) + added).astype(old.dtype))
+
+
+def _named_after(weight: str) -> str:
+    return f"{weight.removesuffix('weight')}bias" if weight.endswith("weight") else f"{weight}_bias"
 
 
 def _write(model: Model, edit: Edit, name: str, places: Sequence[tuple[int, int, Array]]) -> None:
@@ -59,8 +60,8 @@ def _write(model: Model, edit: Edit, name: str, places: Sequence[tuple[int, int,
     users = sum(used == name for node in model.nodes for used in node.inputs)
     first = places[0][2]
     shared = name in model.captured or any(info.name == name for info in model.outputs)
-    if name and users == len(places) and not shared and all(np.array_equal(first, array) for _, _, array in places):
+    if users == len(places) and not shared and all(np.array_equal(first, array) for _, _, array in places):
         edit.replace(name, first)
         return
     for node, position, array in places:
-        edit.connect(node, position, edit.add(name or "bias", array))
+        edit.connect(node, position, edit.add(name, array))

@@ -1,4 +1,4 @@
-"""Everything that is dead is removed, again and again until nothing is: what goes may have been the last reason to stay.
+"""Everything that is dead is removed, until nothing is: what goes may have been the last reason to stay.
 
     run(model) == run(shrunk)
 
