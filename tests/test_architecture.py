@@ -29,6 +29,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("dependency",),
     ("plan", "explanation"),
     ("cut", "stamp"),
+    ("lossless",),
     ("cost",),
     ("criteria", "allocators"),
     ("preprocess",),

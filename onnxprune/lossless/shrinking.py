@@ -26,54 +26,60 @@ from onnxprune.plan import Plan
 
 __all__ = ["Shrunk", "shrink"]
 
-ROUNDS = 100  # each removes something, so this is reached by chains alone that are deeper than it
-
 
 @dataclass(frozen=True)
 class Shrunk:
-    """A model without what was dead in it.
+    """A model without what was dead in it, analysed.
 
     `plan` says what stayed of each group of the original. `removed` counts by kind: `unread`, `zero`, `constant` and
     `duplicate` indices of groups, `nodes`, `initializers`, `outputs` and `identities` of the graph. `left` counts the
     constant indices that stay, by reason.
     """
 
-    model: Model
+    analysis: Analysis
     plan: Plan
     removed: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def model(self) -> Model:
+        """The smaller model; the original itself where nothing was dead."""
+        return self.analysis.model
 
-def shrink(analysis: Analysis, watch: Callable[[str, int, int], None] | None = None) -> Shrunk:
-    """The analysed model without anything that changes no output."""
-    model, sizes = analysis.model, analysis.shapes.sizes
-    removed: Counter[str] = Counter()
-    trace = _Trace(model)
-    left: Mapping[str, int] = {}
-    for done in range(ROUNDS):
+
+def shrink(
+    analysis: Analysis,
+    sizes: Mapping[str, int] | None = None,
+    watch: Callable[[str, int, int], None] | None = None,
+) -> Shrunk:
+    """The analysed model without anything that changes no output; `sizes` are those that it was analysed with."""
+    current, removed, trace = analysis, Counter[str](), _Trace(analysis.model)
+    while True:
         if watch is not None:
-            watch("remove what is dead", done, 0)
-        model, counts = swept(model)
-        removed.update(counts)
-        current = analysis if model is analysis.model else analyse(model, sizes)
+            watch("remove what is dead", 0, 0)
+        current = _swept(current, sizes, removed)
         places = readers(Flow(current))
-        folds, counts = rewritable(current.groups, places)
+        folds, rewrites = rewritable(current.groups, places)
         if folds:
-            removed.update(counts)
-            current = analyse(rewritten(model, folds), sizes)
+            current = analyse(rewritten(current.model, folds), sizes)
             places = readers(Flow(current))
         keep, found = dead(current.groups, places)
-        left = constants_left(current.groups, places)
         if not keep:
-            model = current.model
             break
+        removed.update(rewrites)
         removed.update(found)
-        removed["unread"] -= sum(counts.values()) if folds else 0
+        removed["unread"] -= sum(rewrites.values())  # which nothing reads since they were rewritten
         plan = Plan.of(current.groups, keep)
-        model = cut.shrink(current, plan)
         trace.follow(current, plan)
-    kinds = {kind: number for kind, number in removed.items() if number > 0}
-    return Shrunk(model, trace.plan(analysis), kinds, left)
+        current = analyse(cut.shrink(current, plan), sizes)
+    kinds = {kind: number for kind, number in removed.items() if number}
+    return Shrunk(current, trace.plan(analysis), kinds, constants_left(current.groups, places))
+
+
+def _swept(analysis: Analysis, sizes: Mapping[str, int] | None, removed: Counter[str]) -> Analysis:
+    model, counts = swept(analysis.model)
+    removed.update(counts)
+    return analysis if model is analysis.model else analyse(model, sizes)
 
 
 class _Trace:

@@ -35,7 +35,8 @@ UNREAD = [
     Goes("what only the dead read is dead", "x[N,6] -> y; a = MatMul(x, A[6,8]); b = Tanh(a); c = MatMul(b, D[8,8]);"
          "d = Tanh(c); y = MatMul(d, E[8,4])", [("E", [1, 2], 0.0), ("D", [5], 0.0), ("D", (1, [1, 2]), 0.25)],
          {"unread": 3}, {"A": (6, 7), "D": (7, 6)}),
-    Goes("a head whose output nobody reads", ATTENTION, [("O", HEAD, 0.0)], {"unread": 1}, {"Q": (12, 8), "O": (8, 12)}),
+    Goes("a head whose output nobody reads", ATTENTION, [("O", HEAD, 0.0)], {"unread": 1},
+         {"Q": (12, 8), "O": (8, 12)}),
     Goes("a unit of an LSTM that nobody reads",
          "x[5,N,6] -> y; a, b = LSTM<hidden_size=4>(x, W[1,16,6], R[1,16,4]); s = Squeeze(a, {1});"
          "y = MatMul(s, V[4,3])", [("R", (2, 1), 0.0), ("V", 1, 0.0)], {"outputs": 1}),
@@ -57,7 +58,8 @@ ZERO = [
          [("W", 2, 0.0)], {}),
     Goes("a concatenation remembers which", image("k = Relu(h); g = Concat<axis=1>(k, h)", reads=16),
          [("W", 2, 0.0)], {"zero": 1}, {"V": (4, 14, 1, 1)}),
-    Goes("a flattened map goes whole", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); f = Flatten(h); y = Gemm(f, V[128,4])",
+    Goes("a flattened map goes whole",
+         "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); f = Flatten(h); y = Gemm(f, V[128,4])",
          [("W", 2, 0.0)], {"zero": 1}, {"V": (112, 4)}),
     Goes("a channel shuffle carries it",
          "x[N,4,6,6] -> y; h = Conv<group=2>(x, W[8,2,1,1]); r = Reshape(h, {0,2,4,6,6});"
