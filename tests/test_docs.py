@@ -74,7 +74,7 @@ def test_a_command_in_a_page_parses(words: list[str], desk: Path) -> None:
         if word.startswith("out/"):  # what an example writes, a later one may read
             Path(word).parent.mkdir(exist_ok=True)
             Path(word).touch()
-    with click.Context(group) as context:
+    with click.Context(group, **group.context_settings) as context:
         name, command, rest = group.resolve_command(context, list(words))
         assert command is not None
         if "--help" not in rest:
