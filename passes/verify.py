@@ -47,8 +47,8 @@ class Verify:
                 verdict = verifier.check(plan, model)
         if not verdict.passed:
             raise VerificationFailed(
-                f"the pruned model is not the masked original, and no group could be found at fault: {verdict.detail}. "
-                "Nothing was written; please report this model"
+                f"the pruned model is not the {'masked ' if plan.keep else ''}original, and no group could be found at "
+                f"fault: {verdict.detail}. Nothing was written; please report this model"
             )
         faults |= unit.faults
         return replace(unit, verdict=verdict, plan=plan, model=model, faults=faults, notes=notes, redo="allocate")

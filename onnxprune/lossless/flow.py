@@ -14,6 +14,7 @@ from onnxprune.lossless.seen import Seen
 from onnxprune.lossless.transfer import transfer
 from onnxprune.lossless.values import Unknowable, Values, constant, settled, unknown
 from onnxprune.model import Array, Node, evaluate
+from onnxprune.weights import Weights
 
 __all__ = ["Flow"]
 
@@ -28,6 +29,7 @@ class Flow:
         listed = {value.name for value in self.model.frame.graph.input}
         self._overridable = listed & set(self.model.tensors) if self.model.frame.ir_version >= 4 else set()
         self._maker = {name: node for node in self.model.nodes for name in node.outputs}
+        self._weights = Weights(self.model)
         self._constant: dict[str, bool] = {}
         self._values: dict[str, Values | None] = {}
         self._contractions: dict[int, Contraction | None] = {}
@@ -60,6 +62,8 @@ class Flow:
         if name in self.model.weights:
             return self.model.array(name)
         node = self._maker[name]
+        if node.op_type == "DequantizeLinear" and node.inputs[0] in self.model.weights:
+            return self._weights.real(node.inputs[0])
         inputs = [self.array(i) if i else None for i in node.inputs]
         if any(array is None and i for array, i in zip(inputs, node.inputs, strict=True)):
             return None

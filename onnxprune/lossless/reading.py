@@ -104,10 +104,10 @@ def _readers(flow: Flow) -> Iterator[Reader]:
         axis %= len(dims)
         if dims[axis].size == 1:
             continue
-        contraction = flow.contraction(node) if operand == 1 else None
-        nonzero = flow.nonzero(node) if contraction is not None and contraction.axis == axis else None
-        if contraction is not None and nonzero is not None:
-            yield _contracting(flow, node, dims, contraction, nonzero, users)
+        k = flow.contraction(node)
+        nonzero = flow.nonzero(node) if k is not None and axis == (k.x_axis, k.axis)[operand] else None
+        if k is not None and nonzero is not None:
+            yield _contracting(flow, node, analysis.dims(node.inputs[1]), k, nonzero, users)
         else:
             nonzero, zero = _operand(flow, node, operand, axis)
             others = tuple(dim for k, dim in enumerate(dims) if k != axis) if nonzero.ndim > 1 else ()

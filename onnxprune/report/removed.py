@@ -21,15 +21,17 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "outputs": ("optional output that nothing reads", "optional outputs that nothing reads"),
     "identities": ("Identity", "Identities"),
 }
-SCATTERED = 0.01  # the share of zeros among the weights from which on they are worth a word
+SCATTERED = 0.05  # the share of zeros among the weights from which on they are worth a word
 
 
 def show_removed(console: Console, report: Report) -> None:
     """One line for each kind that was found; a plain sentence where nothing was."""
     if not report.removed:
         console.print("nothing to remove: no index is unread, zero, constant or a duplicate; the model stays as it is")
-    for kind, number in (report.removed or {}).items():
-        console.print(Text(f"removed: {number:,} {KINDS[kind][number != 1]}"))
+    for kind, names in KINDS.items():
+        number = (report.removed or {}).get(kind, 0)
+        if number:
+            console.print(Text(f"removed: {number:,} {names[number != 1]}"))
     for reason, number in (report.left or {}).items():
         console.print(Text(f"left: {number:,} constant {'index' if number == 1 else 'indices'}, because {reason}"))
     zeros = report.params_after - report.nonzero_after

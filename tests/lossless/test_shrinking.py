@@ -37,6 +37,13 @@ UNREAD = [
          {"unread": 3}, {"A": (6, 7), "D": (7, 6)}),
     Goes("a head whose output nobody reads", ATTENTION, [("O", HEAD, 0.0)], {"unread": 1},
          {"Q": (12, 8), "O": (8, 12)}),
+    Goes("weights behind a Transpose", "x[N,6] -> y; h = MatMul(x, W[6,8]); g = Tanh(h); t = Transpose(V[4,8]);"
+         "y = MatMul(g, t)", [("V", (1, [2, 5]), 0.0)], {"unread": 2}, {"W": (6, 6), "V": (4, 6)}),
+    Goes("quantized weights are zero at their zero point", image("q = DequantizeLinear(V[4,8,1,1]:int8, 0.02, 3:int8);"
+         "y = Conv(h, q)").replace("; y = Conv(g, V[4,8,1,1])", ""), [("V", (1, 2), 3)], {"unread": 1}),
+    Goes("a transposed convolution with groups",
+         image("t = ConvTranspose<group=2>(h, T[8,3,2,2]); g = Relu(t)", reads=6),
+         [("T", [1, 5], 0.0)], {"unread": 1}, {"T": (6, 3, 2, 2)}),
     Goes("a unit of an LSTM that nobody reads",
          "x[5,N,6] -> y; a, b = LSTM<hidden_size=4>(x, W[1,16,6], R[1,16,4]); s = Squeeze(a, {1});"
          "y = MatMul(s, V[4,3])", [("R", (2, 1), 0.0), ("V", 1, 0.0)], {"outputs": 1}),
@@ -98,6 +105,14 @@ CONSTANT = [
          [("W", [2, 5], 0.0)], {"constant": 2}),
     Goes("a mean of a constant is it", image("p = GlobalAveragePool(h); b = Add(p, S[8,1,1]); g = Sigmoid(b)"),
          [("W", 2, 0.0)], {"constant": 1}),
+    Goes("in a convolution with groups", image("t = Conv<group=2>(h, T[6,4,1,1], D[6]); g = Relu(t)", reads=6)
+         .replace("W[8,3,3,3]", "W[8,3,3,3], B[8]"), [("W", [1, 5], 0.0)], {"constant": 1}, {"T": (6, 3, 1, 1)}),
+    Goes("in a transposed convolution of one tap", image("t = ConvTranspose(h, T[8,6,1,1]); g = Relu(t)", reads=6)
+         .replace("W[8,3,3,3]", "W[8,3,3,3], B[8]"), [("W", 1, 0.0)], {"constant": 1}, {"T": (7, 6, 1, 1)}),
+    Goes("taps that reach a place or not", image("t = ConvTranspose(h, T[8,6,2,2]); g = Relu(t)", reads=6)
+         .replace("W[8,3,3,3]", "W[8,3,3,3], B[8]"), [("W", 1, 0.0)], {}, left={"what reads it pads with zeros": 1}),
+    Goes("in half precision", "x[N,6]:float16 -> y; h = Gemm(x, W[6,8]:float16, B[8]:float16); g = Relu(h);"
+         "y = Gemm(g, V[8,4]:float16, C[4]:float16)", [("W", (1, 3), 0.0)], {"constant": 1}),
     Goes("all channels are constants", PLAIN, [("W", slice(None), 0.0)], {"constant": 7}, {"W": (1, 3, 3, 3)}),
 ]  # fmt: skip
 
@@ -114,6 +129,12 @@ DUPLICATE = [
          [("W", 2, ("like", 7))], {"duplicate": 1}, {"V": (112, 4)}),
     Goes("a residual asks both", image("k = Conv<pads=[1,1,1,1]>(x, U[8,3,3,3]); g = Add(h, k)"),
          [("W", 2, ("like", 0)), ("U", 2, ("like", 0))], {"duplicate": 1}),
+    Goes("in a convolution with groups", image("t = Conv<group=2>(h, T[6,4,3,3]); g = Relu(t)", reads=6),
+         [("W", [1, 5], ("like", [0, 4]))], {"duplicate": 1}, {"T": (6, 3, 3, 3)}),
+    Goes("twins of different groups", image("t = Conv<group=2>(h, T[6,4,3,3]); g = Relu(t)", reads=6),
+         [("W", 5, ("like", 0))], {}),
+    Goes("in a transposed convolution", image("t = ConvTranspose(h, T[8,6,2,2]); g = Relu(t)", reads=6),
+         [("W", [1, 5], ("like", [0, 4]))], {"duplicate": 2}, {"T": (6, 6, 2, 2)}),
     Goes("two heads that are one", ATTENTION,
          [(n, (1, HEAD), ("like", slice(0, 4))) for n in ("Q", "K", "V")], {"duplicate": 1}, {"O": (8, 12)}),
     Goes("a scale tells them apart", PADDED.replace("Relu(h)", "Mul(h, S[8,1,1])"),
