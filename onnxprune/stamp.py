@@ -1,7 +1,8 @@
 """What a pruned model carries of how it was made, so that anyone can prove it again: its plan, its origin.
 
-It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its name and its keep mask (bits,
-first index first, in hex).
+It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its place and its keep mask (bits,
+first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
+groups are for readers, and may read better in a later version.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxprune.dependency import Analysis
-from onnxprune.dimensions import Mask
+from onnxprune.dependency import Analysis, Group
+from onnxprune.dimensions import Mask, keep_mask
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.model import Model
 from onnxprune.plan import Plan
@@ -27,12 +28,20 @@ FORMAT = 1
 def stamped(model: Model, analysis: Analysis, plan: Plan) -> Model:
     """`model` with the stamp of the plan that made it from the analysed one."""
     kept = {
-        group.name: np.packbits(plan.keep[group.atom.id]).tobytes().hex()
+        place_of(group): np.packbits(plan.keep[group.atom.id]).tobytes().hex()
         for group in analysis.groups
         if group.atom.id in plan.keep
     }
     stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
     return model.with_metadata({KEY: json.dumps(stamp)})
+
+
+def place_of(group: Group) -> str:
+    """Where in the weights the group's first index is first met."""
+    site = group.sites[0]
+    first = np.arange(group.size) != 0
+    offset = int(np.argmin(keep_mask(site.dim, {group.atom.id: first})))
+    return f"{site.tensor}[{site.axis}]+{offset}"
 
 
 def read(model: Model) -> Mapping[str, Any]:
@@ -84,26 +93,26 @@ def plan_of(model: Model, analysis: Analysis) -> Plan:
     """
     stamp = read(model)
     check_origin(model, analysis.model)
-    groups = {group.name: group for group in analysis.groups}
+    groups = {place_of(group): group for group in analysis.groups}
     keep = {}
-    for name, text in stamp["keep"].items():
-        group = groups.get(name)
+    for place, text in stamp["keep"].items():
+        group = groups.get(place)
         if group is None:
             raise VerificationFailed(
-                f"{model.source!r} states a cut of {name!r}, which this version of onnxprune does not find as a group "
+                f"{model.source!r} states a cut at {place!r}, which this version of onnxprune does not find as a group "
                 "of the original: use the version that wrote it"
             )
-        keep[group.atom.id] = _mask(model, name, text, group.size)
+        keep[group.atom.id] = _mask(model, place, text, group.size)
     return Plan.of(analysis.groups, keep)
 
 
-def _mask(model: Model, name: str, text: str, size: int) -> Mask:
+def _mask(model: Model, place: str, text: str, size: int) -> Mask:
     try:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
     except ValueError:
         bits = np.zeros(0, dtype=np.uint8)
     if not size <= bits.size < size + 8:
         raise UsageError(
-            f"{model.source!r}: its {KEY!r} metadata is damaged: the mask of group {name!r} is not one of {size} bits"
+            f"{model.source!r}: its {KEY!r} metadata is damaged: the mask at {place!r} is not one of {size} bits"
         )
     return bits[:size].astype(np.bool_)

@@ -1,8 +1,9 @@
 """What a rule may say of one node.
 
-Two facts constrain the types: `Same` and `Fixed`. Four notes constrain nothing and tell others what they need:
+Two facts constrain the types: `Same` and `Fixed`. Five notes constrain nothing and tell others what they need:
 where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
-index a dimension (so that the cut can correct them), and how much work the node does (so that costs are exact).
+index a dimension or are derived from its size (so that the cut can correct or keep them), and how much work the node
+does (so that costs are exact).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TypeAlias
 
 from onnxprune.dimensions import Dimension
 
-__all__ = ["Attribute", "Counts", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Same", "Work"]
+__all__ = ["Attribute", "Counts", "Default", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Same", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,18 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Default:
+    """Attribute `name` is `value` where the node leaves it out, because `dims` have the size that they have.
+
+    Such as the scale of attention, 1/sqrt of a head's width: a cut of `dims` must not change it, so it is written down.
+    """
+
+    name: str
+    value: float
+    dims: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Indexes:
     """The values of input `operand` are indices into `dim`."""
 
@@ -86,4 +99,4 @@ class Work:
     dims: tuple[Dimension, ...]
 
 
-Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Work
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Default | Indexes | Work
