@@ -111,9 +111,11 @@ class Flow:
         assert out is not None
         opset = self.model.opsets.get(node.domain, 1)
         proto = self.model.frame.graph.node[node.index]
+        contraction = self.contraction(node)
+        weight = None if contraction is None else node.inputs[1]  # seen as a matrix, not number by number
         return Seen(
-            node, opset, position, tuple(self.values(i) if i else None for i in node.inputs), out,
-            self.contraction(node), self.array, lambda inputs: evaluate(proto, inputs, opset),
+            node, opset, position, tuple(self.values(i) if i and i != weight else None for i in node.inputs), out,
+            contraction, self.array, lambda inputs: evaluate(proto, inputs, opset),
         )  # fmt: skip
 
     def _unknown(self, name: str) -> Values | None:

@@ -184,7 +184,7 @@ def _operand(flow: Flow, node: Node, operand: int, axis: int) -> tuple[Booleans,
 def _zero_along(flow: Flow, name: str, axis: int, size: int) -> Booleans:
     values = flow.values(name)
     try:
-        if values is not None and values.known.any():
+        if values is not None and values.known.any() and values.value.dtype.kind in "fV":
             _, known, value = values.along(axis)
             return np.array(known & (value == 0))
     except Unknowable:

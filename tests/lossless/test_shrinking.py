@@ -46,7 +46,8 @@ UNREAD = [
          [("T", [1, 5], 0.0)], {"unread": 1}, {"T": (6, 3, 2, 2)}),
     Goes("a unit of an LSTM that nobody reads",
          "x[5,N,6] -> y; a, b = LSTM<hidden_size=4>(x, W[1,16,6], R[1,16,4]); s = Squeeze(a, {1});"
-         "y = MatMul(s, V[4,3])", [("R", (2, 1), 0.0), ("V", 1, 0.0)], {"outputs": 1}),
+         "y = MatMul(s, V[4,3])", [("R", (2, 1), 0.0), ("V", 1, 0.0)],
+         {"outputs": 1, "unread": 1}, {"W": (1, 12, 6), "R": (1, 12, 3), "V": (3, 3)}),
 ]  # fmt: skip
 
 ZERO = [
