@@ -32,4 +32,9 @@ class Strip:
 
         assert unit.analysis is not None
         found = shrink(unit.analysis, parse_sizes(self.size), unit.watch)
-        return replace(unit, stripped=found, model=found.model, plan=Plan.of(unit.analysis.groups, {}))
+        return replace(
+            unit,
+            stripped=found,
+            model=found.model if found.removed else unit.source,
+            plan=Plan.of(unit.analysis.groups, {}),
+        )

@@ -35,7 +35,8 @@ class Flow:
         self._contractions: dict[int, Contraction | None] = {}
         self._nonzero: dict[int, npt.NDArray[np.bool_]] = {}
         for node in self.model.nodes:
-            self._visit(node)
+            if node.index not in self.model.spent:
+                self._visit(node)
 
     def values(self, name: str) -> Values | None:
         """What is known of a tensor; None where its shape is not known."""
@@ -68,7 +69,7 @@ class Flow:
         if any(array is None and i for array, i in zip(inputs, node.inputs, strict=True)):
             return None
         with np.errstate(all="ignore"):
-            made = evaluate(self.model.frame.graph.node[node.index], inputs, self.model.opsets.get("", 1))
+            made = evaluate(self.model.protos[node.index], inputs, self.model.opsets.get("", 1))
         return None if made is None else made[0]
 
     def contraction(self, node: Node) -> Contraction | None:
@@ -110,7 +111,7 @@ class Flow:
         out = self._unknown(name)
         assert out is not None
         opset = self.model.opsets.get(node.domain, 1)
-        proto = self.model.frame.graph.node[node.index]
+        proto = self.model.protos[node.index]
         contraction = self.contraction(node)
         weight = None if contraction is None else node.inputs[1]  # seen as a matrix, not number by number
         return Seen(

@@ -136,7 +136,7 @@ def _contracting(
     reader.known, reader.value, reader.number = known.reshape(shape), value.reshape(shape), number.reshape(shape)
     reader.zero = reader.known & (reader.value == 0)
     name = node.inputs[1]
-    if name not in flow.model.weights or flow.model.weights[name].dtype.kind not in "fV":
+    if not _editable(flow, name) or flow.model.weights[name].dtype.kind not in "fV":
         reader.why_not = "the weights that read it are computed or quantized"
         return reader
     reader.can_merge = True
@@ -148,20 +148,23 @@ def _contracting(
     return reader
 
 
+def _editable(flow: Flow, name: str) -> bool:
+    """Whether a tensor is stored in the model, and nobody can feed another in its place."""
+    return name in flow.model.weights and flow.is_constant(name) and name not in flow.model.folded
+
+
 def _bias(flow: Flow, node: Node, k: Contraction, users: Mapping[str, list[tuple[Node, int]]]) -> Bias | None:
     """The bias of a convolution or Gemm, there or not; that of a MatMul is the constant that an Add after it adds."""
     if k.bias is not None:
         name = node.inputs[k.bias] if k.bias < len(node.inputs) else ""
-        editable = not name or (name in flow.model.weights and flow.is_constant(name))
-        return Bias(node.index, k.bias, name) if editable and k.beta else None
-    outputs = {info.name for info in flow.model.outputs} | flow.model.captured
+        return Bias(node.index, k.bias, name) if k.beta and (not name or _editable(flow, name)) else None
     found = users[node.outputs[0]]
-    if len(found) != 1 or node.outputs[0] in outputs or found[0][0].op_type != "Add" or found[0][0].domain:
+    if len(found) != 1 or node.outputs[0] in flow.model.kept or found[0][0].op_type != "Add" or found[0][0].domain:
         return None
     add, position = found[0]
     name = add.inputs[1 - position]
     info = flow.model.weights.get(name)
-    if info is None or not flow.is_constant(name) or not info.shape or info.shape[-1] not in (1, k.made):
+    if info is None or not _editable(flow, name) or not info.shape or info.shape[-1] not in (1, k.made):
         return None
     return Bias(add.index, 1 - position, name) if np.prod(info.shape) == info.shape[-1] else None
 

@@ -59,8 +59,7 @@ def _write(model: Model, edit: Edit, name: str, places: Sequence[tuple[int, int,
     """Replace a tensor where all that read it want the same new one; give each its own otherwise."""
     users = sum(used == name for node in model.nodes for used in node.inputs)
     first = places[0][2]
-    shared = name in model.captured or any(info.name == name for info in model.outputs)
-    if users == len(places) and not shared and all(np.array_equal(first, array) for _, _, array in places):
+    if users == len(places) and name not in model.kept and all(np.array_equal(first, array) for _, _, array in places):
         edit.replace(name, first)
         return
     for node, position, array in places:

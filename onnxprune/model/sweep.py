@@ -1,5 +1,7 @@
 """What no output of a model depends on: nodes, initializers, optional outputs that nobody reads, Identity nodes.
 
+The nodes of bodies (If, Loop, Scan) are left as they are; what they read is read.
+
 1. A node is reached when an output of it is a graph output, or is read by a node that is reached or its subgraphs.
 2. An initializer that nothing reads goes, unless the graph lists it among its inputs.
 3. An optional output that nothing reads is left out, as an exporter would have done (the indices of a MaxPool).
@@ -15,7 +17,8 @@ from collections.abc import Mapping
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from onnxprune.model.model import Model, _domain, _free_names, _subgraphs
+from onnxprune.model.model import Model, _free_names
+from onnxprune.model.nesting import bodies, domain_of, rebuild
 
 __all__ = ["swept"]
 
@@ -44,24 +47,26 @@ def swept(model: Model) -> tuple[Model, Mapping[str, int]]:
     frame.CopyFrom(model.frame)
     _rewrite(frame.graph, reached, aliases, unused)
     tensors: dict[str, TensorProto] = {n: t for n, t in model.tensors.items() if n not in set(orphans)}
-    return Model(frame, tensors, model.folder, model.source), counts
+    return Model(frame, tensors, model.folder, model.source, model.outside), counts
 
 
 def _aliases(model: Model) -> dict[str, str]:
     """Case 4: the output of every Identity that can go, and the name that its readers will read."""
-    named = {value.name for value in model.frame.graph.output} | model.captured
+    graph = model.frame.graph
+    named = {value.name for value in graph.output}
+    named |= {name for node in graph.node for _, body in bodies(node) for name in _free_names(body)}
     found: dict[str, str] = {}
-    for node in model.nodes:
-        if node.op_type == "Identity" and node.domain == "" and node.outputs[0] not in named:
-            found[node.outputs[0]] = found.get(node.inputs[0], node.inputs[0])
+    for node in graph.node:
+        if node.op_type == "Identity" and domain_of(node.domain) == "" and node.output[0] not in named:
+            found[node.output[0]] = found.get(node.input[0], node.input[0])
     return found
 
 
 def _inputs(node: NodeProto, aliases: Mapping[str, str]) -> set[str]:
     """Every name of the main graph that a node or its subgraphs read."""
     names = {aliases.get(name, name) for name in node.input}
-    for inner in _subgraphs(node):
-        names |= _free_names(inner)
+    for _, body in bodies(node):
+        names |= _free_names(body)
     return names
 
 
@@ -89,10 +94,10 @@ def _unused_outputs(model: Model, node: NodeProto, read: set[str]) -> list[int]:
     if node.op_type == "BatchNormalization":
         return []
     unread = [k for k, name in enumerate(node.output) if name and name not in read]
-    opset = model.opsets.get(_domain(node.domain), 1)
-    if not unread or not onnx.defs.has(node.op_type, opset, _domain(node.domain)):
+    opset = model.opsets.get(domain_of(node.domain), 1)
+    if not unread or not onnx.defs.has(node.op_type, opset, domain_of(node.domain)):
         return []
-    formal = onnx.defs.get_schema(node.op_type, opset, _domain(node.domain)).outputs
+    formal = onnx.defs.get_schema(node.op_type, opset, domain_of(node.domain)).outputs
     optional = onnx.defs.OpSchema.FormalParameterOption.Optional
     return [k for k in unread if k < len(formal) and formal[k].option == optional]
 
@@ -113,8 +118,7 @@ def _rewrite(
         nodes.append(node)
     before = {name for node in graph.node for name in node.output}
     gone = before - {name for node in nodes for name in node.output}
-    del graph.node[:]
-    graph.node.extend(nodes)
+    rebuild(graph, nodes)
     for position in reversed(range(len(graph.value_info))):
         if graph.value_info[position].name in gone:
             del graph.value_info[position]
