@@ -29,6 +29,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("dependency",),
     ("plan", "explanation", "silencing"),
     ("cut", "stamp"),
+    ("lossless",),
     ("cost",),
     ("criteria", "allocators"),
     ("preprocess",),

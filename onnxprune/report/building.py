@@ -68,6 +68,8 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
     assert analysis is not None
     assert plan is not None
     costs = Costs.of(analysis)
+    stripped = unit.stripped
+    kept = plan if stripped is None else stripped.plan
     before, after = parameters(unit.source), parameters(written)
     blamed = tuple(
         FixedAxis(s.tensor, s.axis, "verification", "verify")
@@ -82,7 +84,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         output=output,
         pipeline=tuple({"use": name, **options} for name, options in unit.options),
         groups=tuple(
-            GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
+            GroupReport(g.name, g.size, kept.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
         params_before=before,
@@ -90,10 +92,12 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         nonzero_before=nonzeros(unit.source),
         nonzero_after=nonzeros(written),
         macs_before=costs.macs(),
-        macs_after=costs.macs(plan.counts),
+        macs_after=costs.macs(plan.counts) if stripped is None else Costs.of(stripped.analysis).macs(),
         bytes_before=unit.source.size_bytes,
         bytes_after=written.size_bytes,
         sparsity=1 - after / before if before else 0.0,
+        removed=None if stripped is None else dict(stripped.removed),
+        left=None if stripped is None else dict(stripped.left),
         verified=verdict is not None and verdict.passed,
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
