@@ -99,7 +99,8 @@ def analysis_table(zoo: Path | None) -> None:
 def half_table(rounds: int, names: list[str], allocation: str) -> None:
     """One row a model and rounding: MACs ratio, measured speed-up, and the second as a share of the first."""
     print(
-        f"{allocation.capitalize()} l2 pruning to `macs=0.5`, batch 1, one thread, {rounds} interleaved rounds in 3 sessions a model; "
+        f"{allocation.capitalize()} l2 pruning to `macs=0.5`, batch 1, one thread, {rounds} interleaved rounds, "
+        "3 sessions a model; "
         f"{this_machine()}.\n"
     )
     print("| model | round to | MACs before / after | params before / after | speed-up (95 %) | of the MACs ratio |")
