@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from onnxprune.dimensions import Atom, Dimension, atoms
 from onnxprune.families import Families
-from onnxprune.model import Model, Node, Shapes, infer
+from onnxprune.model import Model, Node, Shapes, WeightInfo, infer
 from onnxprune.rules import Registry, registry
-from onnxprune.rules.call import Call, Tensor
+from onnxprune.rules.call import Body, Call, Tensor
 from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
@@ -24,6 +25,8 @@ from onnxprune.weights import is_parameter
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
 _GENERATED = re.compile(r"onnx::\w+|val_\d+|\d+|.*Constant\w*_output_\d+")
+# what gives back some of its input's numbers as they are: if those depend on a dynamic size, so does the result
+_PICKS = frozenset({"Shape", "Size", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Concat", "Identity"})
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
 
 
@@ -112,6 +115,10 @@ class Analysis:
         """Why an atom of a resolved type is fixed; None where it is free."""
         return self._types.cause_of(atom)
 
+    def is_free(self, dim: Dimension) -> bool:
+        """Whether an index of a resolved type may go."""
+        return any(atom.size > 1 and self.cause_of(atom) is None for atom in atoms(dim))
+
     def node_name(self, index: int) -> str:
         """The name of a node, or of the graph."""
         return "graph" if index == GRAPH else self.model.nodes[index].name
@@ -156,7 +163,9 @@ class Analysis:
 
     @cached_property
     def _weights_in_use(self) -> tuple[str, ...]:
-        used = dict.fromkeys(name for node in self.model.nodes for name in node.inputs)
+        nodes = [node for node in self.model.nodes if node.index not in self.model.spent]
+        used = dict.fromkeys(name for node in nodes for name in node.inputs)
+        used.update(dict.fromkeys(name for node in nodes for body in node.bodies.values() for name in body.outputs))
         return tuple(name for name in used if name in self.model.weights)
 
     def _is_weight(self, tensor: str) -> bool:
@@ -166,7 +175,15 @@ class Analysis:
 def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registry = registry) -> Analysis:
     """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name."""
     shapes = infer(model, sizes)
-    return _Analyser(model, shapes, rules).run()
+    analysis = _Analyser(model, shapes, rules).run()
+    wanted = worth_folding(analysis)
+    while wanted:
+        folded = _Analyser(model.fold(wanted), shapes, rules).run()
+        freed = {name: info for name, info in wanted.items() if any(map(folded.is_free, folded.dims(name)))}
+        if freed == wanted:
+            return folded
+        wanted = freed
+    return analysis
 
 
 class _Analyser:
@@ -180,6 +197,12 @@ class _Analyser:
         self.told_apart = False
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
+        self.dead: set[tuple[int, str]] = set()  # (node, body) that never runs
+
+    @cached_property
+    def makers(self) -> dict[str, Node]:
+        """The node that makes a tensor."""
+        return {name: node for node in self.model.nodes for name in node.outputs}
 
     def run(self) -> Analysis:
         for info in self.model.inputs:
@@ -189,11 +212,12 @@ class _Analyser:
                 if value.name in self.model.tensors:
                     self.fix_all(value.name, GRAPH, "a graph input may replace this weight")
         for node in self.model.nodes:
-            self.visit(node)
+            if node.index not in self.model.spent:
+                self.visit(node)
         for info in self.model.outputs:
             self.fix_all(info.name, GRAPH, "a graph output")
-        for name in sorted(self.model.captured):
-            self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
+        for name in sorted(self.model.kept & self.shapes.number.keys() - self.model.weights.keys()):
+            self.fix_counted(name)
         self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
 
@@ -232,6 +256,9 @@ class _Analyser:
         """Ask the node's rule; without one, or without shapes, everything that it touches is fixed."""
         if node.op_type == "Constant" and node.domain == "":
             return
+        bodies = self.bodies(node) if node.bodies else {}
+        if node.within in self.dead:
+            self.dead.update((node.index, name) for name in bodies)
         if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
             return  # shape arithmetic: its numbers are corrected where they are used
         inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
@@ -244,12 +271,14 @@ class _Analyser:
         if rule is None:
             self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
             return
-        for name in (*node.inputs, *node.outputs):
+        for name in (*node.inputs, *node.outputs) if not bodies else ():
             if name and self.tensors[name] is None:
-                unknown = f"the shape of {name!r} is not known"
-                self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
+                if node.within not in self.dead:
+                    unknown = f"the shape of {name!r} is not known"
+                    self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
                 return
-        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units)
+        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units,
+                    bodies, frozenset(name for name in bodies if (node.index, name) in self.dead))  # fmt: skip
         spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)
@@ -266,6 +295,28 @@ class _Analyser:
                 if dim.size > 1 and dim.id not in spoken:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))
 
+    def bodies(self, node: Node) -> dict[str, Body]:
+        """The bodies of a node as rules see them; which of them never run is noted."""
+        if node.op_type == "If" and node.inputs[0] in self.shapes.number and self.is_constant(node.inputs[0]):
+            taken = self.shapes.number[node.inputs[0]].all()
+            self.dead.add((node.index, "else_branch" if taken else "then_branch"))
+        return {
+            name: Body(tuple(map(self.tensor, body.inputs)), tuple(map(self.tensor, body.outputs)))
+            for name, body in node.bodies.items()
+        }
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a number is the same for all sizes, and not just for those that were tried."""
+        work = [name]
+        while work:
+            current = work.pop()
+            if self.shapes.dynamic_number[current].any():
+                return False
+            node = self.makers.get(current)
+            if node is not None and node.op_type not in _PICKS:
+                work.extend(i for i in node.inputs if i in self.shapes.number)
+        return True
+
     def state(self, node: int, fact: Fact) -> None:
         self.statements.append(Statement(node, fact))
         if isinstance(fact, Same):
@@ -280,8 +331,22 @@ class _Analyser:
                 if is_dynamic and isinstance(self.types.resolve(dim), Atom):
                     self.state(GRAPH, Fixed(dim, "a dynamic axis"))
 
+    def fix_counted(self, name: str) -> None:
+        """A number that leaves a graph keeps its value: nothing may go from the sizes that it is computed from."""
+        work, seen = [name], set()
+        while work:
+            node = self.makers.get(work.pop())
+            if node is None or node.index in seen:
+                continue
+            seen.add(node.index)
+            if node.op_type in ("Shape", "Size"):
+                self.fix_all(node.inputs[0], node.index, f"{name!r} is computed from its size")
+            else:
+                work.extend(node.inputs)
+
     def fix_node(self, node: Node, reason: str) -> None:
-        for name in (*node.inputs, *node.outputs):
+        inner = (name for body in node.bodies.values() for name in (*body.inputs, *body.outputs))
+        for name in (*node.inputs, *node.outputs, *inner):
             self.fix_all(name, node.index, reason)
 
     def fix_all(self, name: str, node: int, reason: str) -> None:
@@ -308,8 +373,11 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
     reads = {(s.node, s.fact.operand, s.fact.axis) for s in analysis.notes(Reads) if isinstance(s.fact, Reads)}
     consumer: dict[str, tuple[Node, int]] = {}
     for node in analysis.model.nodes:
-        for position, name in enumerate(node.inputs):
+        for position, name in enumerate(node.inputs if node.index not in analysis.model.spent else ()):
             consumer.setdefault(name, (node, position))
+        for body in node.bodies.values():
+            for position, name in enumerate(body.outputs):
+                consumer.setdefault(name, (node, len(node.inputs) + position))
     names: dict[Atom, str] = {}
     taken: dict[str, int] = {}
     for atom, found in sites.items():
@@ -317,8 +385,38 @@ def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[A
         made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
         first = (made or weights)[0].tensor
         name = first.removesuffix(".weight")
-        if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
+        if (
+            _GENERATED.fullmatch(name) or name in analysis.model.folded
+        ):  # exporters that fold a norm into a weight number the result
             name = _readable(consumer[first][0])
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
     return names
+
+
+def worth_folding(analysis: Analysis) -> dict[str, WeightInfo]:
+    """The tensors that are computed from parameters, and of which that computation fixes or contracts an axis."""
+    model, shapes = analysis.model, analysis.shapes
+    nodes = model.computed(model.weights)
+    if not nodes:
+        return {}
+    fixed = {a for t in analysis.axes for dim in analysis.dims(t) for a in atoms(dim) if a.size > 1
+             and (cause := analysis.cause_of(a)) is not None and cause.node in nodes}  # fmt: skip
+    for statement in analysis.notes(Reads):
+        if statement.node in nodes and isinstance(statement.fact, Reads):
+            name = model.nodes[statement.node].inputs[statement.fact.operand]
+            fixed.update(atoms(analysis.dims(name)[statement.fact.axis]))
+    parameters = {name for name, info in model.weights.items() if is_parameter(info)}
+    for node in (model.nodes[index] for index in sorted(nodes)):
+        if not parameters.isdisjoint(node.inputs):
+            parameters.update(node.outputs)
+    made = {name for index in nodes for name in model.nodes[index].outputs} & parameters - model.kept
+    read = {name for node in model.nodes if node.index not in nodes for name in node.inputs}
+    found: dict[str, WeightInfo] = {}
+    for name in sorted(made & read):
+        shape, dtype = shapes.shape.get(name), shapes.dtype.get(name)
+        if shape and dtype is not None and not fixed.isdisjoint(a for dim in analysis.dims(name) for a in atoms(dim)):
+            info = WeightInfo(name, shape, dtype, prod(shape) * dtype.itemsize, None)
+            if is_parameter(info):
+                found[name] = info
+    return found
