@@ -134,23 +134,34 @@ def linear_attention(n: Call) -> Iterator[Fact]:
 @rule("RotaryEmbedding")
 def rotary_embedding(n: Call) -> Iterator[Fact]:
     """A head is two x pairs (interleaved: pairs x two) and a rest that is not turned; the tables hold the pairs."""
-    x, y, cos, sin = n.x, n.y, n.inputs[1], n.inputs[2]
+    yield from _turned(n, n.inputs[1], n.inputs[2])
+
+
+@rule("RotaryEmbedding", domain="com.microsoft")
+def rotary_embedding_of_positions(n: Call) -> Iterator[Fact]:
+    """A head is two x pairs (interleaved: pairs x two) and a rest, too; the positions stand before the tables."""
+    yield from _turned(n, n.inputs[2], n.inputs[3])
+
+
+def _turned(n: Call, cos: Tensor | None, sin: Tensor | None) -> Iterator[Fact]:
+    """What both say; where the heads are merged and not counted, a head is as wide as the tables."""
     assert cos is not None
     assert sin is not None
-    width = x.shape[3] if x.rank == 4 else x.shape[2] // int(n.attribute("num_heads"))
-    turned = int(n.attribute("rotary_embedding_dim", 0)) or width
-    pairs, two, rest = cos[-1], n.new(2), n.new(width - turned)
+    x, said, part = n.x, int(n.attribute("num_heads", 0)), int(n.attribute("rotary_embedding_dim", 0))
+    width = x.shape[3] if x.rank == 4 else x.shape[2] // said if said else 2 * cos.shape[-1]
+    pairs, two, rest = cos[-1], n.new(2), n.new(width - (part or width))
     turning = merged(pairs, two) if n.attribute("interleaved", 0) else merged(two, pairs)
     yield Fixed(two, "RotaryEmbedding turns pairs")
     yield Same(sin[-1], pairs)
-    yield from carry(x, y)
+    yield from carry(x, n.y)
+    heads = x[1] if x.rank == 4 else n.new(x.shape[2] // width)
     if x.rank == 4:
         yield Same(x[3], joined(turning, rest))
     else:
-        heads = n.new(x.shape[2] // width)
         yield Same(x[2], merged(heads, joined(turning, rest)))
+    if said:
         yield Counts(Attribute("num_heads"), (heads,))
-    if n.attribute("rotary_embedding_dim", 0):
+    if part:
         yield Counts(Attribute("rotary_embedding_dim"), (turning,))
     yield Fixed(x[x.rank - 2], "RotaryEmbedding turns by the position")
 

@@ -56,25 +56,6 @@ def embed_layer_normalization(n: Call) -> Iterator[Fact]:
     yield Fixed(n.y[2], STATISTICS)
 
 
-@rule("RotaryEmbedding", domain="com.microsoft")
-def rotary_embedding(n: Call) -> Iterator[Fact]:
-    """Heads pass, where their number is known; the width of a head is rotated and fixed."""
-    yield from carry(n.x, n.y)
-    table = n.inputs[2]
-    assert table is not None
-    wide = 2 * table.shape[1] if not n.attribute("rotary_embedding_dim", 0) else 0
-    heads = n.attribute("num_heads", 0) or (n.x[2].size // wide if wide else 0)
-    if n.x.rank == 4:
-        yield Fixed(n.x[3], ROTATED)
-    elif not heads or n.x[2].size % heads:
-        yield Fixed(n.x[2], "its heads are not known")
-    else:
-        number, width = n.new(heads), n.new(n.x[2].size // heads)
-        yield from (Same(n.x[2], merged(number, width)), Fixed(width, ROTATED))
-        if n.attribute("num_heads", 0):
-            yield Counts(Attribute("num_heads"), (number,))
-
-
 @rule("Attention", "QAttention", domain="com.microsoft")
 def attention(n: Call) -> Iterator[Fact]:
     """The weight makes heads x width of queries, the same of keys, heads x value; the result is heads x value."""

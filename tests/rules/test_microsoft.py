@@ -113,7 +113,19 @@ CUTS = [
     Cuts("RotaryEmbedding of merged heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
          f"r = {MS}.RotaryEmbedding<num_heads=3>(q, i, C[9,2], S[9,2]); k = MatMul(x, K[6,12]);"
          f"l = {MS}.RotaryEmbedding<num_heads=3>(k, i, C, S);  v = MatMul(x, V[6,12]);"
-         f"g = {MS}.MultiHeadAttention<num_heads=3>(r, l, v); y = MatMul(g, O[12,6])", {"Q": 3, "V": 4}),
+         f"g = {MS}.MultiHeadAttention<num_heads=3>(r, l, v); y = MatMul(g, O[12,6])",
+         {"Q": 3, "Q#2": 2, "V": 4}),
+    Cuts("RotaryEmbedding of heads as wide as the tables", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
+         f"r = {MS}.RotaryEmbedding(q, i, C[9,2], S[9,2]); y = MatMul(r, O[12,6])", {"Q": 3, "Q#2": 2},
+         bounds={"i": 9}),
+    Cuts("RotaryEmbedding in part, of pairs that lie together", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,24]);"
+         f"r = {MS}.RotaryEmbedding<num_heads=3,rotary_embedding_dim=4,interleaved=1>(q, i, C[9,2], S[9,2]);"
+         "y = MatMul(r, O[24,6])", {"Q": 3, "Q#2": 2, "Q#3": 4}, bounds={"i": 9}),
+    Cuts("RotaryEmbedding with an axis for the heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
+         f"a = Reshape(q, {{0,0,3,4}}); b = Transpose<perm=[0,2,1,3]>(a);"
+         f"r = {MS}.RotaryEmbedding(b, i, C[9,2], S[9,2]);"
+         "c = Transpose<perm=[0,2,1,3]>(r); d = Reshape(c, {0,0,12}); y = MatMul(d, O[12,6])", {"Q": 3, "Q#2": 2},
+         bounds={"i": 9}),
 ]  # fmt: skip
 
 REFUSES = [
@@ -126,9 +138,9 @@ REFUSES = [
             {"W.0": "biases are an attribute"}, opset=7),
     Refuses("Inverse itself", f"x[N,3] -> y; a = MatMul(x, W[3,9]); r = Reshape(a, {{-1,3,3}}); i = {MS}.Inverse(r);"
             "y = MatMul(i, V[3,2])", {"W.1": "Inverse mixes"}),
-    Refuses("the width of rotated heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
+    Refuses("the halves of rotated heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
             f"r = {MS}.RotaryEmbedding<num_heads=3>(q, i, C[9,2], S[9,2]); y = MatMul(r, O[12,6])",
-            {"Q.1": "rotated against each other"}),
+            {"Q.1": "RotaryEmbedding turns pairs"}),
 ]  # fmt: skip
 
 
