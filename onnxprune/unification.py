@@ -200,11 +200,11 @@ class Unification(Generic[Cause]):
             first, outer = self._split(outer, whole)
             parts.append(self._product([first, rest]))
         if within:
+            tail: list[_Variable] = []
             if outer.size > 1:
-                _, outer = self._split(outer, 1)
-                tail = [self._product([outer, rest])]
-            else:
-                tail = []
+                outer, after = self._split(outer, 1)
+                tail = [self._product([after, rest])]
+            self._dropped.append(outer)  # the one outer index that the boundary falls into
             parts.extend(self._split(rest, within))
             parts.extend(tail)
         else:
