@@ -95,7 +95,10 @@ class Flow:
         return self._nonzero.get(node.index)
 
     def _visit(self, node: Node) -> None:
-        """Ask what the node makes of what is known of its inputs."""
+        """Ask what the node makes of what is known of its inputs; nothing is claimed where a tensor is empty."""
+        sizes = (self.analysis.shapes.shape.get(name) or () for name in (*node.inputs, *node.outputs))
+        if any(min(shape, default=1) < 1 for shape in sizes):
+            return
         for position, name in enumerate(node.outputs):
             shape = self.analysis.shapes.shape.get(name)
             if not name or name in self.model.weights or shape is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def transpose(seen: Seen) -> Values:
 def reshape(seen: Seen) -> Values | None:
     """Axes that are merged or split are unfolded, unless all of a stretch of axes is folded."""
     x, out = seen.x, seen.out
-    if 0 in x.shape:
+    if prod(x.shape) != prod(out.shape):  # in a branch that never runs, shapes need not fit
         return None
     shape: list[int] = []
     touched = hashed("Reshape")

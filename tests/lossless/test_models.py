@@ -10,6 +10,7 @@ import pytest
 import onnxprune
 from onnxprune import cut
 from onnxprune.dependency import analyse
+from onnxprune.lossless import shrink
 from onnxprune.model import Array, Edit, Model
 from onnxprune.plan import Plan
 from onnxprune.weights import parameters
@@ -118,6 +119,13 @@ def test_trained_networks_have_dead_channels(assets: Path) -> None:
     """MobileNet v1 as it was published holds channels that nothing needs."""
     result = onnxprune.shrink(assets / "models" / "mobilenet_v1_0.5_160.onnx", rounds=0)
     assert result.report.removed == {"constant": 1, "unread": 10}
+
+
+@pytest.mark.parametrize("name", ["silero_vad", "silero_vad_half"])
+def test_branches_that_never_run_are_passed_over(name: str, assets: Path) -> None:
+    """Shapes need not fit there: nothing is claimed of them, and nothing goes wrong."""
+    model = Model.load(assets / "models" / f"{name}.onnx")
+    assert shrink(analyse(model)).removed == {}
 
 
 def test_nothing_to_remove_is_written_as_it_was(models: Path, tmp_path: Path) -> None:
