@@ -7,22 +7,21 @@ multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from onnxprune.dimensions import Atom, Dimension, atoms
+from onnxprune.groups import Group, Site, kinds_of, names_of
 from onnxprune.model import Model, Node, Shapes, infer
 from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Call, Tensor
-from onnxprune.rules.facts import Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
-_GENERATED = re.compile(r"onnx::\w+|val_\d+|\d+|.*Constant\w*_output_\d+")
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
 
 
@@ -32,29 +31,6 @@ class Cause:
 
     node: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Axis `axis` of weight `tensor`, whose indices have the type `dim`."""
-
-    tensor: str
-    axis: int
-    dim: Dimension
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Indices that can be removed one by one, each from all `sites` at once."""
-
-    name: str
-    atom: Atom
-    sites: tuple[Site, ...]
-
-    @property
-    def size(self) -> int:
-        """How many indices the group has."""
-        return self.atom.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +102,11 @@ class Analysis:
                     if atom.size > 1 and self.cause_of(atom) is None:
                         sites.setdefault(atom, []).append(Site(tensor, axis, dim))
         heavy = {atom: found for atom, found in sites.items() if any(self._is_weight(s.tensor) for s in found)}
-        names = _group_names(self, heavy)
-        return tuple(Group(names[atom], atom, tuple(found)) for atom, found in heavy.items())
+        roles = [(s.fact.part, self.type_of(s.fact.dim)) for s in self.notes(Role) if isinstance(s.fact, Role)]
+        reads = {(s.node, s.fact.operand, s.fact.axis) for s in self.notes(Reads) if isinstance(s.fact, Reads)}
+        kinds = kinds_of(heavy, roles, {tensor: self.dims(tensor) for tensor in self._weights_in_use})
+        names = names_of(self.model, heavy, kinds, reads)
+        return tuple(Group(names[atom], atom, tuple(found), kinds[atom]) for atom, found in heavy.items())
 
     @cached_property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -175,6 +154,7 @@ class _Analyser:
         self.next_id = 0
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
+        self.live = {info.name for info in model.inputs}  # what is computed from the inputs of the graph
 
     def run(self) -> Analysis:
         for info in self.model.inputs:
@@ -208,7 +188,8 @@ class _Analyser:
                 dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
                 dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
                 number, varies = self.shapes.number.get(name), self.shapes.dynamic_number.get(name)
-                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None)
+                live = name in self.live
+                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None, live)
         return self.tensors[name]
 
     def visit(self, node: Node) -> None:
@@ -217,6 +198,8 @@ class _Analyser:
             return
         if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
             return  # shape arithmetic: its numbers are corrected where they are used
+        if not self.live.isdisjoint(node.inputs):
+            self.live.update(filter(None, node.outputs))
         inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
         outputs = tuple(self.tensor(name) if name else None for name in node.outputs)
         for name in node.inputs:
@@ -268,35 +251,5 @@ class _Analyser:
             self.state(node, Fixed(dim, reason))
 
 
-def _readable(node: Node) -> str:
-    """`/layer1/layer1.0/conv1/Conv` is the exporter's name for what the framework calls `layer1.0.conv1`."""
-    scopes = node.name.strip("/").split("/")
-    if len(scopes) < 2:
-        return node.name
-    named = scopes[:-1] if scopes[-1].split("_")[0] == node.op_type else scopes
-    return ".".join(a for a, b in zip(named, [*named[1:], ""], strict=True) if not b.startswith(f"{a}."))
-
-
 def _ids(dim: Dimension) -> Iterable[int]:
     return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
-
-
-def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[Atom, str]:
-    """A group is named after the first weight that makes its indices, without the trailing `.weight`."""
-    reads = {(s.node, s.fact.operand, s.fact.axis) for s in analysis.notes(Reads) if isinstance(s.fact, Reads)}
-    consumer: dict[str, tuple[Node, int]] = {}
-    for node in analysis.model.nodes:
-        for position, name in enumerate(node.inputs):
-            consumer.setdefault(name, (node, position))
-    names: dict[Atom, str] = {}
-    taken: dict[str, int] = {}
-    for atom, found in sites.items():
-        weights = [s for s in found if len(analysis.model.weights[s.tensor].shape) > 1] or found
-        made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
-        first = (made or weights)[0].tensor
-        name = first.removesuffix(".weight")
-        if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
-            name = _readable(consumer[first][0])
-        taken[name] = taken.get(name, 0) + 1
-        names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
-    return names

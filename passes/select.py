@@ -24,7 +24,9 @@ class Select:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
     gives: ClassVar[frozenset[str]] = frozenset({"candidates"})
 
-    granularity: str = option("channel", "What is removed: whole channels.", choices=("channel",))
+    granularity: str = option(
+        "channel", "What is removed: indices of any group, or only whole heads.", choices=("channel", "head")
+    )
     include: tuple[str, ...] = option((), "Prune only groups whose name, or a weight of theirs, matches.", "PATTERN")
     exclude: tuple[str, ...] = option((), "Leave alone groups whose name, or a weight of theirs, matches.", "PATTERN")
 
@@ -38,6 +40,12 @@ class Select:
                 raise UsageError(
                     f"the pattern {pattern!r} matches no prunable group or weight of {unit.source.source!r}; "
                     f"groups are {names or 'none'}{', ...' if len(groups) > 8 else ''} (see 'onnxprune inspect')"
+                )
+        if self.granularity == "head":
+            groups = tuple(group for group in groups if group.kind == "head")
+            if not groups:
+                raise UsageError(
+                    f"{unit.source.source!r} has no attention heads that can be pruned (see 'onnxprune inspect')"
                 )
         chosen = [g for g in groups if not self.include or any(_matches(g, p) for p in self.include)]
         chosen = [g for g in chosen if not any(_matches(g, p) for p in self.exclude)]

@@ -26,6 +26,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("model",),
     ("weights",),
     ("rules",),
+    ("groups",),
     ("dependency",),
     ("plan", "explanation"),
     ("cut",),

@@ -7,6 +7,7 @@ every tensor that it does not replace. What no edit touches is written back exac
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +60,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    scope: str = ""  # the module that the framework made it in, where the exporter wrote that down
 
     def __str__(self) -> str:
         return f"{self.op_type} {self.name!r}"
@@ -130,7 +132,7 @@ class Model:
             seen.add(name)
             nodes.append(
                 Node(index, name, node.op_type, _domain(node.domain), tuple(node.input), tuple(node.output),
-                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}))
+                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _scope(node))
             )  # fmt: skip
         return tuple(nodes)
 
@@ -261,6 +263,15 @@ class Model:
 
 def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
+
+
+def _scope(node: NodeProto) -> str:
+    """The innermost module in which torch's exporter says a node was made: `layers.0.attention.q_proj`."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            scopes = re.findall(r"'([^']*)'", entry.value)
+            return scopes[-2] if len(scopes) > 1 else ""
+    return ""
 
 
 def _attribute(attribute: AttributeProto) -> Any:

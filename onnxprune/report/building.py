@@ -28,6 +28,7 @@ class GroupCost:
     sites: tuple[str, ...]
     params: int
     macs: int
+    kind: str = "channel"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def inspection_of(analysis: Analysis) -> Inspection:
     groups = []
     for group in analysis.groups:
         due = costs.due_to(group.atom.id)
-        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"]))
+        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"], group.kind))
     model = analysis.model
     return Inspection(
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,

@@ -70,9 +70,9 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     if inspection.sizes:
         sizes = ", ".join(f"{name}={size}" for name, size in inspection.sizes.items())
         console.print(f"example sizes of symbolic dimensions: {sizes}")
-    table = _table("group", "size", "parameters", "MACs", "cuts")
+    table = _table("group", "kind", "size", "parameters", "MACs", "cuts")
     for group in inspection.groups:
-        table.add_row(group.name, str(group.size), _share(group.params, inspection.params),
+        table.add_row(group.name, group.kind, str(group.size), _share(group.params, inspection.params),
                       _share(group.macs, inspection.macs), _short(group.sites))  # fmt: skip
     console.print(table)
     by_reason: dict[tuple[str, str], list[FixedAxis]] = {}

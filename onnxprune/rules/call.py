@@ -24,6 +24,7 @@ class Tensor:
     number: npt.NDArray[Any] | None
     varies: npt.NDArray[np.bool_] | None  # which elements of `number` depend on dynamic sizes
     constant: bool  # an initializer or the value of a Constant node
+    live: bool = True  # computed from the inputs of the graph, where a weight or what is made of weights is not
 
     def __getitem__(self, axis: int) -> Atom:
         return self.dims[axis]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from onnxprune.dimensions import Atom, Dimension
 from onnxprune.rules.call import Call, Tensor, merged
 from onnxprune.rules.elementwise import broadcast
-from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.rules.registry import rule
 
 
@@ -23,7 +23,8 @@ def _groups(n: Call, per_group_in: Dimension, per_group_out: Dimension) -> tuple
     if number == 1:
         return per_group_in, per_group_out, []
     groups = n.new(number)
-    return merged(groups, per_group_in), merged(groups, per_group_out), [Counts(Attribute("group"), (groups,))]
+    notes = [Counts(Attribute("group"), (groups,)), Role("grouped", groups)]
+    return merged(groups, per_group_in), merged(groups, per_group_out), notes
 
 
 @rule("Conv")
@@ -100,6 +101,10 @@ def matmul(n: Call) -> Iterator[Fact]:
         for dim, out in zip(reversed(tensor.dims[:-2]), reversed(rest), strict=False):
             if dim.size == out.size:
                 yield Same(dim, out)
+    if a.live and b.live:
+        yield Role("contracted", a[-1])
+        yield from (Role("batched", dim) for dim in y.dims[:-2])
+        yield from (Role("carried", dim) for dim in y.dims[-2:])
     yield Work(1, (*(dim for k, dim in enumerate(y.dims) if k or not y.dynamic[0]), a[-1]))
 
 
@@ -120,7 +125,18 @@ def einsum(n: Call) -> Iterator[Fact]:
             places = [(k, t.index(letter)) for k, t in enumerate(terms.split(",")) if letter in t]
             weights = [(k, axis) for k, axis in places if (t := n.inputs[k]) is not None and t.constant]
             yield Reads(*(weights or places)[0])
+    if all(t is not None and t.live for t in n.inputs):
+        yield from _roles(letters, terms.split(","), result)
     yield Work(1, tuple(dim for dim in letters.values() if not _is_batch(n, dim)))
+
+
+def _roles(letters: dict[str, Atom], terms: list[str], result: str) -> Iterator[Role]:
+    """What each letter is in a product of activations."""
+    for letter, dim in letters.items():
+        if letter not in result:
+            yield Role("contracted", dim)
+        else:
+            yield Role("batched" if all(letter in term for term in terms) else "carried", dim)
 
 
 def _is_batch(n: Call, dim: Atom) -> bool:

@@ -1,18 +1,19 @@
 """What a rule may say of one node.
 
-Two facts constrain the types: `Same` and `Fixed`. Four notes constrain nothing and tell others what they need:
+Two facts constrain the types: `Same` and `Fixed`. Five notes constrain nothing and tell others what they need:
 where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
-index a dimension (so that the cut can correct them), and how much work the node does (so that costs are exact).
+index a dimension (so that the cut can correct them), how much work the node does (so that costs are exact), and what
+part a dimension plays (so that heads are called heads).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from onnxprune.dimensions import Dimension
 
-__all__ = ["Attribute", "Counts", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Same", "Work"]
+__all__ = ["Attribute", "Counts", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Role", "Same", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +87,17 @@ class Work:
     dims: tuple[Dimension, ...]
 
 
-Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Work
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The part that `dim` plays in the node.
+
+    * `contracted`, `batched`, `carried`: in a product of two activations, that is in attention. It is added up over;
+      or it is an outer axis of both operands and the result; or it is a row of one or a column of the other.
+    * `grouped`: the groups of a grouped convolution.
+    """
+
+    part: Literal["contracted", "batched", "carried", "grouped"]
+    dim: Dimension
+
+
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Work | Role
