@@ -18,7 +18,7 @@ from math import prod
 from types import MappingProxyType
 
 from onnxprune.dependency import Analysis
-from onnxprune.dimensions import Atom, Dimension, Sum, atoms, count
+from onnxprune.dimensions import Atom, Dimension, Sum, atoms, count, countable
 from onnxprune.weights import is_parameter
 
 __all__ = ["Costs", "Ledger", "Term"]
@@ -153,13 +153,14 @@ class _Graph:
         known = self._entered.get(id(dim))
         if known is not None:
             return known[1]
-        if isinstance(dim, Atom):
-            node = self.atoms.get(dim.id, -1)
+        plain = countable(dim)
+        if isinstance(plain, Atom):
+            node = self.atoms.get(plain.id, -1)
             if node < 0:
-                node = self.atoms[dim.id] = self._add(False, dim.size, ())
+                node = self.atoms[plain.id] = self._add(False, plain.size, ())
         else:
-            multiplies = not isinstance(dim, Sum)
-            children = tuple(self._enter(child) for child in (dim.parts if isinstance(dim, Sum) else dim.factors))
+            multiplies = not isinstance(plain, Sum)
+            children = tuple(self._enter(child) for child in (plain.parts if isinstance(plain, Sum) else plain.factors))
             node = self._nodes.get((multiplies, children), -1)
             if node < 0:
                 node = self._nodes[multiplies, children] = self._add(multiplies, int(multiplies), children)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from onnxprune.dimensions import Atom, Dimension, atoms
+from onnxprune.families import Families
 from onnxprune.groups import Group, Site, kinds_of, names_of
 from onnxprune.model import Model, Node, Shapes, infer
 from onnxprune.rules import Registry, registry
@@ -61,12 +62,14 @@ class Analysis:
         axes: Mapping[str, tuple[Atom, ...]],
         statements: tuple[Statement, ...],
         types: Unification[Cause],
+        families: Families | None = None,
     ) -> None:
         self.model = model
         self.shapes = shapes
         self.axes = axes
         self.statements = statements
         self._types = types
+        self._families = families
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
     def dims(self, tensor: str) -> tuple[Dimension, ...]:
@@ -78,7 +81,8 @@ class Analysis:
 
     def type_of(self, dim: Dimension) -> Dimension:
         """The resolved type of a dimension as a rule stated it."""
-        return self._types.resolve(dim)
+        found = self._types.resolve(dim)
+        return found if self._families is None else self._families.rewrite(found)
 
     def cause_of(self, atom: Atom) -> Cause | None:
         """Why an atom of a resolved type is fixed; None where it is free."""
@@ -152,6 +156,7 @@ class _Analyser:
         self.types: Unification[Cause] = Unification()
         self.statements: list[Statement] = []
         self.next_id = 0
+        self.told_apart = False
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
         self.live = {info.name for info in model.inputs}  # what is computed from the inputs of the graph
@@ -170,12 +175,24 @@ class _Analyser:
         for name in sorted(self.model.captured):
             self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
         self.fix_dynamic()
-        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types)
+        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
 
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)
         self.next_id += 1
         return atom
+
+    def new_units(self, size: int) -> list[Atom]:
+        self.told_apart = True
+        return [self.new_atom(1) for _ in range(size)]
+
+    def families(self) -> Families | None:
+        """What the units that rules told apart make together again; None where no rule did."""
+        if not self.told_apart:
+            return None
+        dropped = self.types.dropped()
+        dims = (self.types.resolve(axis) for axes in self.axes.values() for axis in axes)
+        return Families(dims, lambda unit: unit.id not in dropped and self.types.cause_of(unit) is None)
 
     def tensor(self, name: str) -> Tensor | None:
         """The tensor as rules see it; None where its shape is not known."""
@@ -214,7 +231,7 @@ class _Analyser:
             if name and self.tensors[name] is None:
                 self.fix_node(node, f"the shape of {name!r} is not known")
                 return
-        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom)
+        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units)
         spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)

@@ -18,7 +18,20 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Atom", "Dimension", "Mask", "Product", "Sum", "Vector", "atoms", "count", "keep_mask", "project"]
+__all__ = [
+    "Atom",
+    "Dimension",
+    "Mask",
+    "Pick",
+    "Product",
+    "Sum",
+    "Vector",
+    "atoms",
+    "count",
+    "countable",
+    "keep_mask",
+    "project",
+]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -66,13 +79,34 @@ class Sum:
         return " + ".join(map(str, self.parts))
 
 
-Dimension: TypeAlias = Atom | Product | Sum
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Indices `indices` of `atom`, in this order: a permutation of it, or a part.
+
+    All picks of an atom that stand in one sum hold, together, each of its indices equally often.
+    """
+
+    atom: Atom
+    indices: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many indices there are."""
+        return len(self.indices)
+
+    def __str__(self) -> str:
+        return f"{self.atom}[...{len(self.indices)}]"
+
+
+Dimension: TypeAlias = Atom | Pick | Product | Sum
 
 
 def atoms(dim: Dimension) -> Iterator[Atom]:
     """Every atom of `dim`, in order, as often as it occurs."""
     if isinstance(dim, Atom):
         yield dim
+    elif isinstance(dim, Pick):
+        yield dim.atom
     else:
         for child in dim.factors if isinstance(dim, Product) else dim.parts:
             yield from atoms(child)
@@ -83,6 +117,8 @@ def keep_mask(dim: Dimension, keep: Mapping[int, Mask]) -> Mask:
     if isinstance(dim, Atom):
         mask = keep.get(dim.id)
         return np.ones(dim.size, dtype=np.bool_) if mask is None else mask
+    if isinstance(dim, Pick):
+        return keep_mask(dim.atom, keep)[list(dim.indices)]
     if isinstance(dim, Sum):
         return np.concatenate([keep_mask(part, keep) for part in dim.parts])
     mask = np.ones(1, dtype=np.bool_)
@@ -95,12 +131,31 @@ def count(dim: Dimension, counts: Mapping[int, int]) -> int:
     """How many indices of `dim` stay when `counts[atom.id]` of each atom stay (all, where it is absent)."""
     if isinstance(dim, Atom):
         return counts.get(dim.id, dim.size)
-    if isinstance(dim, Sum):
-        return sum(count(part, counts) for part in dim.parts)
+    if isinstance(dim, (Pick, Sum)):
+        plain = countable(dim)
+        return sum(count(part, counts) for part in plain.parts) if isinstance(plain, Sum) else count(plain, counts)
     total = 1
     for factor in dim.factors:
         total *= count(factor, counts)
     return total
+
+
+def countable(dim: Dimension) -> Atom | Product | Sum:
+    """A dimension of the same size for all counts, without picks: together they are their atoms, so many times."""
+    if isinstance(dim, (Atom, Product)):
+        return dim
+    picked: dict[Atom, int] = {}
+    parts: list[Dimension] = []
+    for part in dim.parts if isinstance(dim, Sum) else (dim,):
+        if isinstance(part, Pick):
+            picked[part.atom] = picked.get(part.atom, 0) + part.size
+        else:
+            parts.append(part)
+    if not picked and isinstance(dim, Sum):
+        return dim
+    parts.extend(atom for atom, size in picked.items() for _ in range(size // atom.size))
+    only = parts[0] if len(parts) == 1 else None
+    return only if isinstance(only, (Atom, Product)) else Sum(tuple(parts))
 
 
 def project(dim: Dimension, values: Vector, totals: dict[int, Vector], combine: np.ufunc = np.add) -> None:
@@ -112,6 +167,10 @@ def project(dim: Dimension, values: Vector, totals: dict[int, Vector], combine: 
     if isinstance(dim, Atom):
         total = totals.get(dim.id)
         totals[dim.id] = values.astype(np.float64) if total is None else combine(total, values)
+    elif isinstance(dim, Pick):
+        start_value = np.zeros(dim.atom.size) if dim.atom.id not in totals else totals[dim.atom.id].copy()
+        combine.at(start_value, list(dim.indices), values)
+        totals[dim.atom.id] = start_value
     elif isinstance(dim, Sum):
         start = 0
         for part in dim.parts:

@@ -24,7 +24,7 @@ from onnxprune.dimensions import Mask
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.model import Model, TensorInfo
 from onnxprune.model.build import from_text
-from onnxprune.model.inference import symbol, symbols
+from onnxprune.model.inputs import symbol, symbols
 from onnxprune.plan import Plan
 from onnxprune.rules import Registry, registry
 from onnxprune.runtime.comparison import compare, float_noise

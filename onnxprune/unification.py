@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from math import gcd, prod
 from typing import Generic, TypeVar
 
-from onnxprune.dimensions import Atom, Dimension, Product, Sum
+from onnxprune.dimensions import Atom, Dimension, Pick, Product, Sum
 
 __all__ = ["Unification"]
 
@@ -56,6 +56,7 @@ class Unification(Generic[Cause]):
         self._causes: dict[_Variable, Cause] = {}
         self._resolved: dict[_Variable, Dimension] = {}
         self._made = 0
+        self._dropped: list[_Variable] = []  # units that a product left out: what they decide is not seen any more
 
     # -- what callers say -------------------------------------------------------------------------------------
 
@@ -95,6 +96,10 @@ class Unification(Generic[Cause]):
         variable = self._variables.get(atom.id)
         return None if variable is None else self._causes.get(_find(variable))
 
+    def dropped(self) -> frozenset[int]:
+        """The resolved ids of units that stood in a product: nothing of the product shows them any more."""
+        return frozenset(_find(unit).number for unit in self._dropped if _find(unit).children is None)
+
     # -- making -----------------------------------------------------------------------------------------------
 
     def _new(self, size: int) -> _Variable:
@@ -111,6 +116,8 @@ class Unification(Generic[Cause]):
             return variable
         if isinstance(x, Sum):
             return self._sum([self._enter(part) for part in x.parts])
+        if isinstance(x, Pick):
+            raise TypeError("a pick is what comes of unification, not what goes in")
         return self._product([self._enter(factor) for factor in x.factors])
 
     def _sum(self, parts: Sequence[_Variable]) -> _Variable:
@@ -124,6 +131,7 @@ class Unification(Generic[Cause]):
 
     def _product(self, factors: Sequence[_Variable]) -> _Variable:
         size = prod(factor.size for factor in factors)
+        self._dropped.extend(factor for factor in factors if factor.size == 1)
         factors = [factor for factor in factors if factor.size != 1]
         if len(factors) == 1:
             return factors[0]

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER: Sequence[Sequence[str]] = (
     ("errors",),
     ("dimensions",),
-    ("unification",),
+    ("unification", "families"),
     ("model",),
     ("weights",),
     ("rules",),

@@ -16,7 +16,6 @@ __all__ = ["ALLOCATORS", "ENTRY_POINTS", "allocate", "allocator_of"]
 ENTRY_POINTS = "onnxprune.allocators"  # the entry-point group in which a package names allocators of its own
 
 
-
 def automatic(problem: Problem) -> Allocation:
     """`uniform` for a sparsity, which is stated of each group; `global` for targets, which leave the choice to us.
 

@@ -99,7 +99,7 @@ class Edit:
         for name, array in self._added.items():
             tensors[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         _sweep(graph, tensors, [name for name in loosened if name])
-        return Model(frame, tensors, self.model.folder, self.model.source)
+        return Model(frame, tensors, self.model.folder, self.model.source, self.model.outside)
 
     def _resize(self, graph: GraphProto) -> None:
         if not self._sizes:

@@ -7,25 +7,40 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, external_data_helper, helper, numpy_helper
 
 from onnxprune.errors import ModelReadError, OutputNotWritten
 
-__all__ = ["check", "inline", "length", "read", "save", "values"]
+__all__ = ["attribute_tensors", "check", "inline", "length", "read", "save", "values"]
 
 ALIGNMENT = 4096  # bytes; lets a runtime map a tensor straight from the file
 PROTO_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
+PACKED = {4: ("INT4", "UINT4", "FLOAT4E2M1"), 2: ("INT2", "UINT2")}  # element types by bits
 SMALL = 1024  # bytes; a smaller tensor stays inside the model file
+
+
+def attribute_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every tensor that the nodes of a graph hold, those of their subgraphs included."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from inner.initializer
+                yield from attribute_tensors(inner)
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _is_outside(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
 def length(tensor: TensorProto) -> int:
@@ -35,9 +50,17 @@ def length(tensor: TensorProto) -> int:
     stated = _entries(tensor).get("length")
     if stated:
         return int(stated)
-    return (
-        int(np.prod(tensor.dims, dtype=np.int64)) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    )
+    return _bytes(tensor)
+
+
+def _bytes(tensor: TensorProto) -> int:
+    """Bytes that the values of `tensor` take where they are stored; types below a byte are packed."""
+    elements = int(np.prod(tensor.dims, dtype=np.int64))
+    kind = TensorProto.DataType.Name(tensor.data_type)
+    bits = next((b for b in (2, 4) if kind in PACKED[b]), None)
+    if bits is not None:
+        return -(-elements * bits // 8)
+    return elements * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 
 def _path(tensor: TensorProto, folder: Path | None, source: str) -> Path:
@@ -66,7 +89,20 @@ def check(tensor: TensorProto, folder: Path | None, source: str) -> None:
             f"{source!r}: tensor {tensor.name!r} is stored in {_entries(tensor)['location']!r}, which cannot be read: "
             f"{error.strerror}. Put that file beside the model"
         ) from error
-    end = int(_entries(tensor).get("offset") or 0) + length(tensor)
+    entries = _entries(tensor)
+    numbers = [entries.get(key) or "0" for key in ("offset", "length")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ModelReadError(
+            f"{source!r}: tensor {tensor.name!r} is stored at offset {numbers[0]!r} with length {numbers[1]!r}: "
+            "expected two whole numbers"
+        )
+    wanted = _bytes(tensor)
+    if entries.get("length") and int(numbers[1]) != wanted:
+        raise ModelReadError(
+            f"{source!r}: tensor {tensor.name!r} of shape {tuple(tensor.dims)} is stored in {int(numbers[1]):,} bytes, "
+            f"expected {wanted:,}"
+        )
+    end = int(numbers[0]) + length(tensor)
     if size < end:
         raise ModelReadError(
             f"{source!r}: tensor {tensor.name!r} ends at byte {end:,} of {path.name!r}, which has {size:,}: "
@@ -103,18 +139,27 @@ def values(tensor: TensorProto, folder: Path | None) -> npt.NDArray[Any]:
     return numpy_helper.to_array(tensor)
 
 
-def save(frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | None, path: Path) -> None:
-    """Write a model to `path` (and `<name>.data` for what lies outside), completely or not at all."""
-    outside = any(t.data_location == TensorProto.EXTERNAL for t in tensors.values())
-    spill = outside or frame.ByteSize() + sum(t.ByteSize() for t in tensors.values()) > PROTO_LIMIT
+def save(
+    frame: ModelProto, tensors: Mapping[str, TensorProto], outside: Set[str], folder: Path | None, path: Path
+) -> None:
+    """Write a model to `path` (and `<name>.data` for what lies outside), completely or not at all.
+
+    Outside lies what is named in `outside` or was never read in; and all but the smallest, where the file would
+    otherwise be larger than a protobuf message may be.
+    """
+    spilled = {name for name, t in tensors.items() if name in outside or _is_outside(t)}
+    inside = frame.ByteSize() + sum(t.ByteSize() for name, t in tensors.items() if name not in spilled)
+    if inside > PROTO_LIMIT:
+        spilled |= {name for name, tensor in tensors.items() if len(tensor.raw_data) >= SMALL}
     data_path = path.with_name(path.name + ".data")
     made: list[tuple[Path, Path]] = []
+    renamed: list[Path] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path, made) as file:
-            if spill:
+            if spilled or any(map(_is_outside, attribute_tensors(frame.graph))):
                 with _temporary(data_path, made) as data:
-                    proto = _spilled(frame, tensors, folder, data, data_path.name)
+                    proto = _spilled(frame, tensors, spilled, folder, data, data_path.name)
             else:
                 proto = ModelProto()
                 proto.CopyFrom(frame)
@@ -122,13 +167,15 @@ def save(frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | N
             file.write(proto.SerializeToString())
         for temporary, final in reversed(made):
             os.replace(temporary, final)
+            renamed.append(final)
+        renamed.clear()
     except OSError as error:
         raise OutputNotWritten(
             f"cannot write {str(path)!r}: {error.strerror or error}. The input is untouched; choose another output path"
         ) from error
     finally:
-        for temporary, _ in made:
-            temporary.unlink(missing_ok=True)
+        for leftover in (*(temporary for temporary, _ in made), *renamed):
+            leftover.unlink(missing_ok=True)
 
 
 def _temporary(path: Path, made: list[tuple[Path, Path]]) -> IO[bytes]:
@@ -141,24 +188,32 @@ def _temporary(path: Path, made: list[tuple[Path, Path]]) -> IO[bytes]:
 
 
 def _spilled(
-    frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | None, data: IO[bytes], location: str
+    frame: ModelProto,
+    tensors: Mapping[str, TensorProto],
+    spilled: Set[str],
+    folder: Path | None,
+    data: IO[bytes],
+    location: str,
 ) -> ModelProto:
-    """The model with every tensor that was (or must be) outside written to `data`, one at a time."""
+    """The model with every tensor that is named, or that a node holds outside, written to `data`, one at a time."""
     proto = ModelProto()
     proto.CopyFrom(frame)
-    everything = not any(t.data_location == TensorProto.EXTERNAL for t in tensors.values())
-    for tensor in tensors.values():
+    work = [(tensor, tensor) for tensor in attribute_tensors(proto.graph) if _is_outside(tensor)]
+    for name, tensor in tensors.items():
         written = proto.graph.initializer.add()
-        if tensor.data_location != TensorProto.EXTERNAL and not (everything and len(tensor.raw_data) >= SMALL):
+        if name in spilled:  # copied field by field: its bytes may be most of the memory there is
+            written.name, written.data_type, written.doc_string = tensor.name, tensor.data_type, tensor.doc_string
+            written.dims.extend(tensor.dims)
+            work.append((tensor, written))
+        else:
             written.CopyFrom(tensor)
-            continue
+    for tensor, written in work:
         array = np.asarray(values(tensor, folder), order="C")
         raw = numpy_helper.from_array(array).raw_data
         data.write(b"\0" * (-data.tell() % ALIGNMENT))
         start = data.tell()
         data.write(raw)
-        written.name, written.data_type, written.doc_string = tensor.name, tensor.data_type, tensor.doc_string
-        written.dims.extend(array.shape)
+        del written.external_data[:]
         written.data_location = TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", str(start)), ("length", str(len(raw)))):
             written.external_data.add(key=key, value=value)

@@ -51,6 +51,7 @@ class _Run:
     shape: dict[str, tuple[int, ...] | None]
     number: dict[str, Array]
     data: dict[str, Array]  # small float vectors, and what is computed from them: known to inference, no numbers
+    derived: set[str]  # of the data, what is computed from numbers alone: integers made of it are numbers again
 
 
 def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
@@ -114,7 +115,7 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     types = {v.name: v.type for group in (inferred.input, inferred.value_info, inferred.output) for v in group}
     for tensor in inferred.initializer:
         types.setdefault(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
-    run = _Run(types, {}, number, data)
+    run = _Run(types, {}, number, data, set())
     for name, kind in types.items():
         run.shape[name] = _concrete(kind)
     for node in model.frame.graph.node:
@@ -168,10 +169,12 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
     opset = model.opsets.get(_domain(node.domain), 1)
     values = _node_values(run, node, opset)
     if values is not None:
-        pure = not any(name in run.data for name in node.input)
+        pure = not any(name in run.data and name not in run.derived for name in node.input)
         for name, value in zip(node.output, values, strict=False):
             if name and _is_known(value):
                 (run.number if pure and _is_number(value) else run.data)[name] = value
+                if pure:
+                    run.derived.add(name)
                 run.shape[name] = value.shape
                 run.types[name] = helper.make_tensor_type_proto(
                     helper.np_dtype_to_tensor_dtype(value.dtype), value.shape

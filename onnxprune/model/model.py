@@ -72,11 +72,19 @@ class Model:
     Errors: `ModelReadError` when the file is no model that can be pruned, with what was found and what to do.
     """
 
-    def __init__(self, frame: ModelProto, tensors: Mapping[str, TensorProto], folder: Path | None, source: str) -> None:
+    def __init__(
+        self,
+        frame: ModelProto,
+        tensors: Mapping[str, TensorProto],
+        folder: Path | None,
+        source: str,
+        outside: frozenset[str] = frozenset(),
+    ) -> None:
         self.frame = frame
         self.tensors = MappingProxyType(dict(tensors))
         self.folder = folder
         self.source = source
+        self.outside = outside  # the initializers that a file beside the model held when it was read
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -109,11 +117,12 @@ class Model:
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
         if len(tensors) != len(proto.graph.initializer):
             raise ModelReadError(f"{source!r} has two initializers of one name")
-        for tensor in tensors.values():
+        for tensor in (*tensors.values(), *external.attribute_tensors(proto.graph)):
             if tensor.data_location == TensorProto.EXTERNAL:
                 external.check(tensor, folder, source)
         del proto.graph.initializer[:]
-        return Model(proto, tensors, folder, source)
+        outside = frozenset(name for name, t in tensors.items() if t.data_location == TensorProto.EXTERNAL)
+        return Model(proto, tensors, folder, source, outside)
 
     # -- the graph --------------------------------------------------------------------------------------------
 
@@ -208,8 +217,9 @@ class Model:
         for tensor in self.tensors.values():
             added = proto.graph.initializer.add()
             added.CopyFrom(tensor)
-            if inline and tensor.data_location == TensorProto.EXTERNAL:
-                external.inline(added, external.read(tensor, self.folder))
+        for tensor in (*proto.graph.initializer, *external.attribute_tensors(proto.graph)) if inline else ():
+            if tensor.data_location == TensorProto.EXTERNAL:
+                external.inline(tensor, external.read(tensor, self.folder))
         return proto
 
     def to_bytes(self) -> bytes:
@@ -222,7 +232,7 @@ class Model:
         Tensors that were stored outside the file stay outside it, in `<name>.data` beside `path`.
         Errors: `OutputNotWritten`.
         """
-        external.save(self.frame, self.tensors, self.folder, Path(path))
+        external.save(self.frame, self.tensors, self.outside, self.folder, Path(path))
 
     @cached_property
     def size_bytes(self) -> int:
@@ -258,7 +268,7 @@ class Model:
         for key, value in values.items():
             entry = present.get(key) or frame.metadata_props.add()
             entry.key, entry.value = key, value
-        return Model(frame, self.tensors, self.folder, self.source)
+        return Model(frame, self.tensors, self.folder, self.source, self.outside)
 
 
 def _domain(domain: str) -> str:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from onnxprune.dimensions import Atom, Dimension, Product, Sum
 
-__all__ = ["Call", "Tensor", "joined", "merged"]
+__all__ = ["APART", "Call", "Tensor", "joined", "merged"]
+
+APART = 4096  # indices of an axis that are told apart at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Call:
     outputs: tuple[Tensor | None, ...]
     attributes: dict[str, Any]
     new_atom: Callable[[int], Atom]
+    new_units: Callable[[int], list[Atom]]
 
     @property
     def x(self) -> Tensor:
@@ -95,6 +98,10 @@ class Call:
     def new(self, size: int) -> Atom:
         """A dimension that no axis states by itself, such as the groups of a convolution."""
         return self.new_atom(size)
+
+    def units(self, size: int) -> list[Atom]:
+        """Dimensions of one index each: an axis of which every index is told apart."""
+        return self.new_units(size)
 
     def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
         """The product of the sizes of all axes but `but`; a dynamic first axis, the batch, counts one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.rules.call import Call, joined
+from onnxprune.rules.call import APART, Call, joined, merged
 from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Fact, Fixed, Indexes, Same
 from onnxprune.rules.registry import rule
@@ -12,7 +12,7 @@ from onnxprune.rules.registry import rule
 
 @rule("Gather")
 def gather(n: Call) -> Iterator[Fact]:
-    """Known indices in one run are the middle part of the axis; by any others the axis is fixed.
+    """Known indices in one run are the middle part of the axis; in any other order each index is told apart.
 
     The axes of the index tensor stand in the output where the picked axis was.
     """
@@ -31,11 +31,15 @@ def gather(n: Call) -> Iterator[Fact]:
         yield Fixed(picked, "its indices are picked by values that are made at run time")
         return
     values = [int(v) + (picked.size if v < 0 else 0) for v in values]
-    if values != list(range(values[0], values[0] + len(values))) or indices.rank > 1:
+    out = merged(*indices.dims) if indices.rank else n.new(1)
+    if values == list(range(values[0], values[0] + len(values))):
+        yield Same(picked, joined(n.new(values[0]), out, n.new(picked.size - values[0] - len(values))))
+    elif picked.size <= APART:
+        units = n.units(picked.size)
+        yield Same(picked, joined(*units))
+        yield Same(out, joined(*(units[value] for value in values)))
+    else:
         yield from (Fixed(dim, "its indices are picked in another order") for dim in (picked, *indices.dims))
-        return
-    part = indices[0] if indices.rank else n.new(1)
-    yield Same(picked, joined(n.new(values[0]), part, n.new(picked.size - values[0] - len(values))))
     yield Indexes(1, picked)
 
 

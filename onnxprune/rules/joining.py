@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxprune.dimensions import Atom
-from onnxprune.rules.call import Call, joined, merged
+from onnxprune.rules.call import APART, Call, joined, merged
 from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Operand, Place, Same
 from onnxprune.rules.registry import rule
@@ -70,12 +70,16 @@ def _stretch(n: Call, x: Atom, y: Atom, said: slice) -> tuple[list[Fact], Atom |
 
 
 def _strided(n: Call, x: Atom, y: Atom, said: slice) -> Iterator[Fact]:
-    """Every s-th index to the end is the outer factor of m x s; anything else is fixed."""
+    """Every s-th index to the end is the outer factor of m x s; a flip tells indices apart; all else is fixed."""
     step = said.step
     if step > 1 and x.size == y.size * step and 0 <= said.start < step and said.stop >= x.size:
         phase = n.new(step)
         yield Same(x, merged(y, phase))
         yield Fixed(phase, "a Slice takes every so-many-th index")
+    elif step == -1 and x.size <= APART and (said.start == -1 or said.start >= x.size) and said.stop < -x.size:
+        units = n.units(x.size)
+        yield Same(x, joined(*units))
+        yield Same(y, joined(*reversed(units)))
     else:
         yield from (Fixed(dim, "a Slice with steps") for dim in (x, y))
 
@@ -109,7 +113,7 @@ def pad(n: Call) -> Iterator[Fact]:
     name = "pads" if n.opset >= 2 else "paddings"
     pads = n.number(1) if n.opset >= 11 else n.attribute(name)
     axes = range(n.x.rank) if n.input(3) is None else n.number(3)
-    if pads is None or axes is None or any(n.varies(1)):
+    if pads is None or axes is None:
         yield from (Fixed(dim, "the amounts of a Pad are not known") for dim in (*n.x.dims, *n.y.dims))
         return
     counts: list[Atom | None] = [None] * len(pads)
@@ -117,9 +121,10 @@ def pad(n: Call) -> Iterator[Fact]:
     for axis, (x, y) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
         first, second = where.get(axis, 0), where.get(axis, 0) + len(axes)
         before, after = (int(pads[first]), int(pads[second])) if axis in where else (0, 0)
-        if before == after == 0:
+        varies = axis in where and any(n.varies(1)[first :: len(axes)])
+        if before == after == 0 and not varies:
             yield Same(x, y)
-        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0:
+        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0 or varies:
             yield from (Fixed(dim, "padded from its own indices, or cropped") for dim in (x, y))
         else:
             counts[first], counts[second] = made = n.new(before), n.new(after)

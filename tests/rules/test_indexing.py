@@ -29,13 +29,17 @@ CUTS = [
          "y = MatMul(g, V[8,4])", {"W": 8}),
     Cuts("OneHot beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); a = ArgMax<axis=1,keepdims=0>(h);"
          "o = OneHot<axis=-1>(a, 5, {0.0,1.0}); t = Transpose<perm=[0,2,1]>(o); y = MatMul(t, V[8,4])", {"W": 8}),
+    Cuts("Gather in another order", rows("g = Gather<axis=2>(h, {1,0,2,3,4,5,7,6})"), {"W": 8}),
+    Cuts("Gather of a part in another order", rows("g = Gather<axis=2>(h, {5,1,3})", reads=3), {"W": 5, "W#2": 3}),
+    Cuts("Gather of an index twice", rows("g = Gather<axis=2>(h, {0,0,3,2,2,3})", reads=6), {"W": 3, "W#2": 5}),
+    Cuts("an order and its inverse", rows("a = Gather<axis=2>(h, {3,0,2,1,5,7,6,4}); r = Relu(a);"
+         "g = Gather<axis=2>(r, {1,3,2,0,7,4,6,5})"), {"W": 8}),
+    Cuts("an order added to itself", rows("a = Gather<axis=2>(h, {1,0,3,2,5,4,7,6}); g = Add(a, h)"), {"W": 4}),
 ]  # fmt: skip
 
 REFUSES = [
-    Refuses("Gather in another order", rows("g = Gather<axis=2>(h, {1,0,2,3,4,5,6,7})"), {"W.1": "another order"}),
     Refuses("positions up to a dynamic length", "x[N,L,8] -> y; s = Shape<start=1,end=2>(x); l = Squeeze(s, {0});"
             "r = Range(0, l, 1); p = Gather(P[64,8], r); h = Add(x, p); y = MatMul(h, V[8,3])", {"P.0": "at run time"}),
-    Refuses("Gather of one index twice", rows("g = Gather<axis=2>(h, {0,0})", reads=2), {"W.1": "another order"}),
     Refuses("a vocabulary", "i[N,5]:int64 -> y; h = Gather(E[9,8], i); y = MatMul(h, V[8,4])",
             {"E.0": "made at run time"}),
     Refuses("Gather by what the run decides", "x[N,5,6], i[2]:int64 -> y; h = MatMul(x, W[6,8]);"

@@ -68,6 +68,8 @@ CUTS = [
     Cuts("rotary halves", rows(f"a = Slice(h, {{0}}, {{4}}, {{2}}); b = Slice(h, {{4}}, {{{END}}}, {{2}}); n = Neg(b);"
                                "r = Concat<axis=-1>(n, a); c = Mul(r, S[8]); d = Mul(h, C[8]); g = Add(c, d)"),
          {"W": 4}),
+    Cuts("Slice backwards", rows("g = Slice(h, {-1}, {-9}, {2}, {-1})"), {"W": 8}),
+    Cuts("both ways", rows("b = Slice(h, {-1}, {-9}, {2}, {-1}); g = Add(b, h)"), {"W": 4}),
     Cuts("every other index", rows("g = Slice(h, {1}, {8}, {2}, {2})", reads=4), {"W": 4}),
     Cuts("bounds that two Slices share", image("a = Slice(h, Z{0}, M{4}, A{1}); b = Slice(h, M, E{8}, A);"
          "c = Conv(b, U[4,4,1,1]); g = Add(a, c)", reads=4), {"W": 4, "W#2": 4}),
@@ -81,6 +83,8 @@ CUTS = [
     Cuts("Pad around space with a value", image("g = Pad(h, {0,0,1,1,0,0,1,1}, 0.5)"), {"W": 8}),
     Cuts("Pad by an attribute", image("g = Pad<pads=[0,0,1,1,0,0,1,1]>(h)"), {"W": 8}, opset=10),
     Cuts("Pad of named axes", image("g = Pad(h, {1,1,1,1}, _, {2,3})"), {"W": 8}, opset=18),
+    Cuts("amounts that are computed in floats", image("s = Shape(h); f = Cast<to=1>(s); d = Div(f, 5.0); c = Ceil(d);"
+         "a = Slice(c, {2}, {4}); i = Cast<to=7>(a); p = Concat<axis=0>({0,0}, i, {0,0}, i); g = Pad(h, p)"), {"W": 8}),
     Cuts("a shortcut that pads channels", image("k = Conv<pads=[1,1,1,1]>(h, U[14,8,3,3]); p = Pad(h, {0,2,0,0,0,4,0,0"
          "}); g = Add(k, p)", reads=14), {"W": 8, "U": 2, "U#2": 4}),
     Cuts("a shortcut that pads channels after strides", image(
@@ -93,7 +97,7 @@ REFUSES = [
             "g = Slice(h, {0}, s, {1}); y = ReduceMax<axes=[1]>(g)", {"W.0": "shape of 'g' is not known"}, runs=False),
     Refuses("Slice up to a dynamic length", "x[N,L,8] -> y; s = Shape<start=1,end=2>(x); p = Slice(P[64,8], {0}, s, {0}"
             "); h = Add(x, p); y = MatMul(h, V[8,3])", {"P.0": "dynamic size"}),
-    Refuses("Slice backwards", rows("g = Slice(h, {-1}, {-9}, {2}, {-1})"), {"W.1": "steps"}),
+    Refuses("Slice backwards from the middle", rows("g = Slice(h, {4}, {-9}, {2}, {-1})", reads=5), {"W.1": "steps"}),
     Refuses("every other index, counted from the end", rows("g = Slice(h, {-7}, {8}, {2}, {2})", reads=4),
             {"W.1": "steps"}),
     Refuses("every other index, not to the end", rows("g = Slice(h, {0}, {5}, {2}, {2})", reads=3), {"W.1": "steps"}),
