@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from onnxprune.centring import added_back
 from onnxprune.dimensions import Atom, Dimension, atoms
 from onnxprune.families import Families
 from onnxprune.groups import Group, Site, kinds_of, names_of
@@ -63,6 +64,7 @@ class Analysis:
         statements: tuple[Statement, ...],
         types: Unification[Cause],
         families: Families | None = None,
+        opened: tuple[Statement, ...] = (),
     ) -> None:
         self.model = model
         self.shapes = shapes
@@ -70,6 +72,7 @@ class Analysis:
         self.statements = statements
         self._types = types
         self._families = families
+        self.opened = opened
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
     def dims(self, tensor: str) -> tuple[Dimension, ...]:
@@ -113,6 +116,12 @@ class Analysis:
         return tuple(Group(names[atom], atom, tuple(found), kinds[atom]) for atom, found in heavy.items())
 
     @cached_property
+    def inexact(self) -> frozenset[int]:
+        """The atoms that are open only because the user asked for it: the theorem says nothing of cutting them."""
+        facts = (s.fact for s in self.opened)
+        return frozenset(a.id for f in facts if isinstance(f, Fixed) for a in atoms(self.type_of(f.dim)))
+
+    @cached_property
     def refusals(self) -> tuple[Refusal, ...]:
         """Every axis of a weight that is fixed, wholly or in part, with the reason."""
         found: list[Refusal] = []
@@ -142,24 +151,35 @@ class Analysis:
         return is_parameter(self.model.weights[tensor])
 
 
-def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registry = registry) -> Analysis:
-    """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name."""
+def analyse(
+    model: Model,
+    sizes: Mapping[str, int] | None = None,
+    rules: Registry = registry,
+    allow: frozenset[str] = frozenset(),
+) -> Analysis:
+    """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name.
+
+    `allow` names kinds of fixed dimensions that are left open (see `rules.facts.INEXACT`): cutting them makes a model
+    that is not the masked one.
+    """
     shapes = infer(model, sizes)
-    return _Analyser(model, shapes, rules).run()
+    return _Analyser(model, shapes, rules, allow).run()
 
 
 class _Analyser:
     """One walk over the nodes: facts are collected and unified as they come."""
 
-    def __init__(self, model: Model, shapes: Shapes, rules: Registry) -> None:
+    def __init__(self, model: Model, shapes: Shapes, rules: Registry, allow: frozenset[str]) -> None:
         self.model, self.shapes, self.rules = model, shapes, rules
         self.types: Unification[Cause] = Unification()
         self.statements: list[Statement] = []
+        self.allow = allow
+        self.opened: list[Statement] = []
         self.next_id = 0
         self.told_apart = False
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
-        self.live = {info.name for info in model.inputs}  # what is computed from the inputs of the graph
+        self.live, self.readers = _live(model, shapes), _readers(model)
 
     def run(self) -> Analysis:
         for info in self.model.inputs:
@@ -175,7 +195,8 @@ class _Analyser:
         for name in sorted(self.model.captured):
             self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
         self.fix_dynamic()
-        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
+        return Analysis(self.model, self.shapes, self.axes,
+                        tuple(self.statements), self.types, self.families(), tuple(self.opened))  # fmt: skip
 
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)
@@ -215,8 +236,6 @@ class _Analyser:
             return
         if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
             return  # shape arithmetic: its numbers are corrected where they are used
-        if not self.live.isdisjoint(node.inputs):
-            self.live.update(filter(None, node.outputs))
         inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
         outputs = tuple(self.tensor(name) if name else None for name in node.outputs)
         for name in node.inputs:
@@ -231,12 +250,15 @@ class _Analyser:
             if name and self.tensors[name] is None:
                 self.fix_node(node, f"the shape of {name!r} is not known")
                 return
-        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units)
+        call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units,
+                    lambda name: added_back(name, self.readers, self.shapes.shape, self.live))  # fmt: skip
         spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)
             if isinstance(fact, Same):
                 spoken.update(_ids(fact.left), _ids(fact.right))
+            elif isinstance(fact, Fixed):
+                spoken.update(_ids(fact.dim))
             elif isinstance(fact, Reads):
                 spoken.add(self.axes[node.inputs[fact.operand]][fact.axis].id)
         for tensor in inputs:
@@ -245,6 +267,9 @@ class _Analyser:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))
 
     def state(self, node: int, fact: Fact) -> None:
+        if isinstance(fact, Fixed) and fact.kind in self.allow:
+            self.opened.append(Statement(node, fact))
+            return
         self.statements.append(Statement(node, fact))
         if isinstance(fact, Same):
             self.types.same(fact.left, fact.right, Cause(node, "its two sides have no common refinement"))
@@ -266,6 +291,23 @@ class _Analyser:
         tensor = self.tensor(name) if name else None
         for dim in tensor.dims if tensor is not None else ():
             self.state(node, Fixed(dim, reason))
+
+
+def _live(model: Model, shapes: Shapes) -> frozenset[str]:
+    """The tensors that are computed from the inputs of the graph; numbers about shapes are not."""
+    live = {info.name for info in model.inputs}
+    for node in model.nodes:
+        if not live.isdisjoint(node.inputs):
+            live.update(name for name in node.outputs if name and name not in shapes.number)
+    return frozenset(live)
+
+
+def _readers(model: Model) -> dict[str, list[Node]]:
+    readers: dict[str, list[Node]] = {}
+    for node in model.nodes:
+        for name in dict.fromkeys(node.inputs):
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def _ids(dim: Dimension) -> Iterable[int]:

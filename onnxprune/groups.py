@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnxprune.dimensions import Atom, Dimension, Product, atoms
+from onnxprune.dimensions import Atom, Dimension, Product, Sum, atoms
 from onnxprune.model import Model, Node
 
 __all__ = ["KINDS", "Group", "Site", "kinds_of", "names_of"]
@@ -85,7 +85,7 @@ def kinds_of(
 def _is_outer(dim: Dimension, atom: Atom) -> bool:
     if isinstance(dim, Product):
         return dim.factors[0] == atom
-    return not isinstance(dim, Atom) and any(_is_outer(part, atom) for part in dim.parts)
+    return isinstance(dim, Sum) and any(_is_outer(part, atom) for part in dim.parts)
 
 
 def names_of(

@@ -24,6 +24,8 @@ class Edit:
         self._inputs: dict[tuple[int, int], str] = {}
         self._attributes: dict[tuple[int, str], Any] = {}
         self._before: dict[int, list[NodeProto]] = {}
+        self._after: dict[int, list[NodeProto]] = {}
+        self._outputs: dict[tuple[int, int], str] = {}
         self._sizes: dict[str, Sequence[int | None]] = {}
         self._names = set(model.tensors) | {name for node in model.nodes for name in (*node.inputs, *node.outputs)}
 
@@ -52,6 +54,17 @@ class Edit:
             helper.make_node(op_type, list(inputs), [output], name=output, **attributes)
         )
         return output
+
+    def follow(self, node: int, position: int, op_type: str, other: str) -> None:
+        """Put an operator of two operands behind output `position` of a node: every reader gets what it makes."""
+        name = self.model.nodes[node].outputs[position]
+        made = self._unique(f"{name}__before")
+        self._outputs[node, position] = made
+        self._after.setdefault(node, []).append(helper.make_node(op_type, [made, other], [name], name=f"{name}__after"))
+
+    def array(self, name: str) -> Array:
+        """The values of a constant tensor, with the changes so far."""
+        return self._weights[name] if name in self._weights else self.model.array(name)
 
     def resize(self, name: str, sizes: Sequence[int | None]) -> None:
         """Correct what the graph states of a tensor's shape; None where an axis keeps what is stated."""
@@ -90,9 +103,15 @@ class Edit:
                 node.input.append("")
             loosened.append(node.input[position])
             node.input[position] = name
+        for (index, position), name in self._outputs.items():
+            graph.node[index].output[position] = name
         self._resize(graph)
-        if self._before:
-            nodes = [n for i, node in enumerate(graph.node) for n in (*self._before.get(i, ()), node)]
+        if self._before or self._after:
+            nodes = [
+                n
+                for i, node in enumerate(graph.node)
+                for n in (*self._before.get(i, ()), node, *self._after.get(i, ()))
+            ]
             copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
             del graph.node[:]
             graph.node.extend(copies)

@@ -53,6 +53,7 @@ class Call:
     attributes: dict[str, Any]
     new_atom: Callable[[int], Atom]
     new_units: Callable[[int], list[Atom]]
+    comes_back: Callable[[str], bool] = lambda name: False
 
     @property
     def x(self) -> Tensor:
@@ -102,6 +103,10 @@ class Call:
     def units(self, size: int) -> list[Atom]:
         """Dimensions of one index each: an axis of which every index is told apart."""
         return self.new_units(size)
+
+    def centres(self) -> bool:
+        """Whether the first output is added back to something larger, as the mean of a norm that centres is."""
+        return self.comes_back(self.y.name)
 
     def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
         """The product of the sizes of all axes but `but`; a dynamic first axis, the batch, counts one."""

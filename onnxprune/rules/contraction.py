@@ -23,7 +23,7 @@ def _groups(n: Call, per_group_in: Dimension, per_group_out: Dimension) -> tuple
     if number == 1:
         return per_group_in, per_group_out, []
     groups = n.new(number)
-    notes = [Counts(Attribute("group"), (groups,)), Role("grouped", groups)]
+    notes: list[Fact] = [Counts(Attribute("group"), (groups,)), Role("grouped", groups)]
     return merged(groups, per_group_in), merged(groups, per_group_out), notes
 
 

@@ -1,9 +1,9 @@
 """What a rule may say of one node.
 
-Two facts constrain the types: `Same` and `Fixed`. Five notes constrain nothing and tell others what they need:
+Two facts constrain the types: `Same` and `Fixed`. Six notes constrain nothing and tell others what they need:
 where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
-index a dimension (so that the cut can correct them), how much work the node does (so that costs are exact), and what
-part a dimension plays (so that heads are called heads).
+index a dimension (so that the cut can correct them), which of its numbers average over a dimension, how much work
+the node does (so that costs are exact), and what part a dimension plays (so that heads are called heads).
 """
 
 from __future__ import annotations
@@ -13,7 +13,26 @@ from typing import Literal, TypeAlias
 
 from onnxprune.dimensions import Dimension
 
-__all__ = ["Attribute", "Counts", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Role", "Same", "Work"]
+__all__ = [
+    "INEXACT",
+    "Attribute",
+    "Counts",
+    "Fact",
+    "Fixed",
+    "Indexes",
+    "Operand",
+    "Output",
+    "Place",
+    "Reads",
+    "Rescale",
+    "Role",
+    "Same",
+    "Work",
+]
+
+
+INEXACT = ("norm", "reduce", "softmax")
+"""The kinds of `Fixed` that may be opened on request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +45,14 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """No index of `dim` may be removed, because of `reason`."""
+    """No index of `dim` may be removed, because of `reason`.
+
+    A `kind` says that a user may ask for it all the same: the cut makes a model that runs and is not the masked one.
+    """
 
     dim: Dimension
     reason: str
+    kind: Literal["", "norm", "reduce", "softmax"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,13 @@ class Attribute:
     """A number, or a list of numbers, in attribute `name` of the node."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the node makes as output `index`."""
+
+    index: int
 
 
 Place: TypeAlias = Operand | Attribute
@@ -80,6 +110,19 @@ class Indexes:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescale:
+    """What is at `place` averages over `dims`: it goes by (their size after a cut / before) to the `power`.
+
+    `default` is the value of an attribute that is absent.
+    """
+
+    place: Operand | Attribute | Output
+    dims: tuple[Dimension, ...]
+    power: float
+    default: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """The node does `coefficient` x the product of the sizes of `dims` multiply-accumulates, for a batch of one."""
 
@@ -100,4 +143,4 @@ class Role:
     dim: Dimension
 
 
-Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Work | Role
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Rescale | Work | Role
