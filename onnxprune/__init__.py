@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxprune.api import Result, bench, explain, inspect, prune, verify
+    from onnxprune.benchmark import Bench
     from onnxprune.errors import (
         GateNotMet,
         ModelReadError,
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
         UsageError,
         VerificationFailed,
     )
+    from onnxprune.explanation import Explanation
     from onnxprune.model import Model
     from onnxprune.passmanager import Pipeline
-    from onnxprune.report import Report
+    from onnxprune.report import Inspection, Report
+    from onnxprune.verification import Verdict
 
 __all__ = [
+    "Bench",
+    "Explanation",
     "GateNotMet",
+    "Inspection",
     "Model",
     "ModelReadError",
     "OnnxPruneError",
@@ -37,6 +43,7 @@ __all__ = [
     "Report",
     "Result",
     "UsageError",
+    "Verdict",
     "VerificationFailed",
     "bench",
     "explain",
@@ -45,9 +52,15 @@ __all__ = [
     "verify",
 ]
 
-_PLACES = {"Model": "model", "Pipeline": "passmanager", "Report": "report"} | dict.fromkeys(
-    ("Result", "bench", "explain", "inspect", "prune", "verify"), "api"
-)
+_PLACES = {
+    "Bench": "benchmark",
+    "Explanation": "explanation",
+    "Inspection": "report",
+    "Model": "model",
+    "Pipeline": "passmanager",
+    "Report": "report",
+    "Verdict": "verification",
+} | dict.fromkeys(("Result", "bench", "explain", "inspect", "prune", "verify"), "api")
 
 
 def __getattr__(name: str) -> Any:
@@ -59,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

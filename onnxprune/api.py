@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from onnxprune import stamp
-from onnxprune.bench import Bench
-from onnxprune.bench import bench as _bench
+from onnxprune import destination, stamp
+from onnxprune.benchmark import Bench
+from onnxprune.benchmark import bench as _bench
 from onnxprune.dependency import Analysis, analyse
 from onnxprune.errors import UsageError
 from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
 from onnxprune.model import Model, parse_sizes
-from onnxprune.passmanager import Pipeline
+from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.unit import Unit, Watch
 from onnxprune.verification import Verdict, Verifier, feeds_for
 
-if TYPE_CHECKING:
-    import onnx
+__all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "verify"]
 
-__all__ = ["ModelLike", "Result", "bench", "explain", "inspect", "prune", "verify"]
 
-ModelLike: TypeAlias = "str | Path | bytes | Model | onnx.ModelProto"
+class Proto(Protocol):
+    """What an `onnx.ModelProto` is to us."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """The model as the bytes of a file."""
+        ...
+
+
+ModelLike: TypeAlias = "str | Path | bytes | Model | Proto"
+"""A path, the bytes of a file, a loaded `Model`, or an `onnx.ModelProto` (which is read and never changed)."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,17 @@ def prune(
     """
     steps = Pipeline.from_toml(pipeline_path(pipeline), **options)
     source = load(model)
-    if output is not None and source.source == str(output):
-        raise UsageError(f"the output {str(output)!r} is the input itself; choose another path")
-    unit = Unit(source=source) if watch is None else Unit(source=source, watch=watch)
-    unit = steps.run(unit)
+    if output is not None:
+        output = destination.check(output, source.files)
+        destination.check(output.with_name(output.name + ".data"), source.files, "the output's data")
+    unit = steps.run(Unit(source=source) if watch is None else Unit(source=source, watch=watch))
     if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
         raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
     made = stamp.stamped(unit.model, unit.analysis, unit.plan)
+    report = report_of(unit, made, None if output is None else str(output))
     if output is not None:
         made.save(output)
-    return Result(made, report_of(unit, made, None if output is None else str(output)))
+    return Result(made, report)
 
 
 def inspect(model: ModelLike, *, size: Sequence[str] | str = ()) -> Inspection:
@@ -87,22 +94,24 @@ def explain(
 def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int = 1) -> Verdict:
     """Prove again that `output`, as it stands on disk, is `model` with the indices silenced that its stamp names.
 
-    Errors: `UsageError` for an output without a stamp, `VerificationFailed` for one made from another model.
+    Errors: `UsageError` for an output without a stamp or with a damaged one, `VerificationFailed` for one that was made
+    from another model, or when the original does not run.
     """
-    pruned = load(output)
+    original, pruned = load(model), load(output)
     sizes = stamp.read(pruned)["sizes"]
-    analysis = analyse(load(model), sizes)
+    stamp.check_origin(pruned, original)
+    analysis = analyse(original, sizes)
     plan = stamp.plan_of(pruned, analysis)
-    with Verifier(analysis, feeds_for(analysis.model, sizes, seed=seed), threads) as verifier:
+    with Verifier(analysis, feeds_for(original, sizes, seed=seed), threads) as verifier:
         return verifier.check(plan, pruned)
 
 
-def bench(models: Sequence[ModelLike], *, size: Sequence[str] = (), **options: Any) -> Bench:
-    """Latency, memory and size of several models side by side, the first being the baseline; see `onnxprune.bench`.
+def bench(models: Sequence[ModelLike], *, size: Sequence[str] | str = (), **options: Any) -> Bench:
+    """Latency, memory and size of several models side by side, the first being the baseline.
 
-    `size` gives sizes of symbolic dimensions (`"height=320"`).
+    `size` gives sizes of symbolic dimensions (`"height=320"`); the other options are those of `benchmark.bench`.
     """
-    return _bench([load(model) for model in models], sizes=parse_sizes(size), **options)
+    return _bench([load(model) for model in models], sizes=_sizes(size), **options)
 
 
 def load(model: ModelLike) -> Model:
@@ -113,20 +122,14 @@ def load(model: ModelLike) -> Model:
         return Model.load(model)
     if isinstance(model, bytes):
         return Model.from_bytes(model)
+    if not hasattr(model, "SerializeToString"):
+        raise UsageError(f"expected a path, bytes, a Model or an onnx.ModelProto, found {type(model).__name__}")
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
 
 
 def _analysed(model: ModelLike, size: Sequence[str] | str) -> Analysis:
-    return analyse(load(model), parse_sizes((size,) if isinstance(size, str) else size))
+    return analyse(load(model), _sizes(size))
 
 
-def pipeline_path(pipeline: str | Path) -> Path:
-    """The file of a pipeline: one that comes with onnxprune, by name, or any TOML file, by path."""
-    if isinstance(pipeline, str) and not pipeline.endswith(".toml"):
-        folder = Path(str(resources.files("onnxprune.passes") / "pipelines"))
-        path = folder / f"{pipeline}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-            raise UsageError(f"no pipeline {pipeline!r}; known: {known}, or give the path of a .toml file")
-        return path
-    return Path(pipeline)
+def _sizes(size: Sequence[str] | str) -> dict[str, int]:
+    return parse_sizes((size,) if isinstance(size, str) else size)

@@ -5,7 +5,9 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,30 +15,87 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxprune.errors import OnnxPruneError, OutputNotWritten, UsageError
-from onnxprune.passmanager import Option, options_of, read_steps
+from onnxprune import destination
+from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
+from onnxprune.passmanager import Option, options_of, pipeline_path, read_steps
+from onnxprune.runtime.failure import RunFailed
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.console import Console
 
     from onnxprune.unit import Watch
 
 __all__ = ["main"]
 
-PIPELINES = Path(__file__).parent / "passes" / "pipelines"
+INTERRUPTED = 130  # as a shell says it of a process that Ctrl-C ended
+SHARED = "Several passes"
+WIDTH = 120  # columns where the output is no terminal
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+positive = click.IntRange(min=1)
 
 json_flag = click.option(
-    "--json", "json_path", metavar="OUT", help="Write the result as JSON to OUT ('-': to the console)."
+    "--json",
+    "json_path",
+    metavar="OUT",
+    help="Write the result as JSON to OUT; '-' prints it, and nothing else.",
 )
 quiet_flag = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-size_flag = click.option("--size", multiple=True, metavar="NAME=N", help="Example size of a symbolic dimension.")
-threads_flag = click.option("--threads", default=1, show_default=True, metavar="N", help="Threads of ONNX Runtime.")
-seed_flag = click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of everything that is random.")
+size_flag = click.option(
+    "--size",
+    multiple=True,
+    metavar="NAME=N",
+    help="Size of a symbolic dimension, such as height=320. Repeatable.",
+)
+threads_flag = click.option(
+    "--threads", type=positive, default=1, show_default="1", metavar="N", help="Threads of ONNX Runtime."
+)
+seed_flag = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default="0", metavar="N",
+    help="Seed of everything that is random.",
+)  # fmt: skip
 output_flag = click.option("-o", "--output", required=True, metavar="OUT", help="Where the pruned model is written.")
 
 
+class Flag(click.Option):
+    """A flag that is an option of passes; `section` is where `--help` lists it."""
+
+    def __init__(self, *names: Any, section: str, **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self.section = section
+
+
+class PassCommand(click.Command):
+    """A command whose `--help` lists flags by the pass that they belong to."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Our own flags first, then a section for each pass, in the order of the pipeline."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                section = parameter.section if isinstance(parameter, Flag) else "Options"
+                sections.setdefault(section, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"onnxprune {version('onnxprune')}")
+        except PackageNotFoundError:
+            click.echo("onnxprune, from a checkout that is not installed")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="onnxprune")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Prune ONNX models: smaller, faster, and proven in ONNX Runtime to be the model that they claim to be.
 
@@ -45,44 +104,48 @@ def cli() -> None:
     """
 
 
-def pass_options(pipeline: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def pass_options(pipeline: str) -> Decorator:
     """The options of every pass of a pipeline, as flags; one flag for options of one name."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        found: dict[str, Option] = {}
-        for step, values in read_steps(PIPELINES / f"{pipeline}.toml"):
+        found: dict[str, tuple[str, Option, Any]] = {}
+        for step, values in read_steps(pipeline_path(pipeline)):
             for o in options_of(step):
-                if o.name in values:
-                    o = Option(o.name, o.type, values[o.name], o.help, o.metavar, o.choices)
-                found.setdefault(o.name, o)
-        for o in reversed(found.values()):
-            command = _flag(o)(command)
+                section = SHARED if o.name in found else f"Pass {step.name}"
+                found[o.name] = (section, o, values.get(o.name, o.default))
+        in_order = sorted(found.values(), key=lambda f: f[0] == SHARED)
+        for section, o, default in reversed(in_order):
+            command = _flag(section, o, default)(command)
         return command
 
     return decorate
 
 
-def _flag(o: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _flag(section: str, o: Option, default: Any) -> Decorator:
     name = f"--{o.name.replace('_', '-')}"
-    if o.type is bool:
-        return click.option(name, o.name, is_flag=True, default=None, help=o.help)
-    if o.type == tuple[str, ...]:
-        return click.option(name, o.name, multiple=True, metavar=o.metavar or None, help=f"{o.help} Repeatable.")
-    kind: Any = {int: int, float: float, float | None: float, int | None: int}.get(o.type, str)
-    if o.choices:
-        kind = click.Choice(o.choices)
-    shown = "" if o.default in (None, "") else f"  [default: {o.default}]"
-    return click.option(name, o.name, type=kind, default=None, metavar=o.metavar or None, help=o.help + shown)
+    if o.kind is bool:
+        return click.option(name, o.name, cls=Flag, section=section, is_flag=True, default=None, help=o.help)
+    shown = o.help + (" Repeatable." if o.many else "")
+    if default not in (None, "", ()):
+        shown += f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
+    kind: Any = click.Choice(o.choices) if o.choices else o.kind
+    metavar = o.metavar or None
+    return click.option(
+        name, o.name, cls=Flag, section=section, type=kind, multiple=o.many, default=None, metavar=metavar, help=shown
+    )
 
 
-@cli.command()
+@cli.command(cls=PassCommand)
 @click.argument("model")
 @output_flag
-@pass_options("prune")
 @json_flag
 @quiet_flag
+@pass_options("prune")
 def prune(model: str, output: str, json_path: str | None, quiet: bool, **options: Any) -> None:
-    """Prune MODEL, verify the result, measure it, and write it to OUT."""
+    """Prune MODEL, verify the result, measure it, and write it to OUT.
+
+    Nothing is written unless the result is verified and every target is met.
+    """
     _run_pipeline("prune", model, output, json_path, quiet, options)
 
 
@@ -93,7 +156,7 @@ def prune(model: str, output: str, json_path: str | None, quiet: bool, **options
 @json_flag
 @quiet_flag
 def run(pipeline: str, model: str, output: str, json_path: str | None, quiet: bool) -> None:
-    """Run a stored pipeline, a TOML file or the name of one that comes with onnxprune, on MODEL."""
+    """Run PIPELINE on MODEL: a TOML file, or the name of a pipeline that comes with onnxprune."""
     _run_pipeline(pipeline, model, output, json_path, quiet, {})
 
 
@@ -103,8 +166,10 @@ def _run_pipeline(
     from onnxprune import api
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
+    source = api.load(model)
+    _check_json(json_path, [*source.files, Path(output), Path(f"{output}.data")])
     with _progress(quiet) as watch:
-        result = api.prune(model, output, pipeline=pipeline, watch=watch, **given)
+        result = api.prune(source, output, pipeline=pipeline, watch=watch, **given)
     _write_json(json_path, result.report.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_report
@@ -121,7 +186,11 @@ def inspect(model: str, size: Sequence[str], json_path: str | None, quiet: bool)
     """Show what can be pruned in MODEL: groups, their weights and costs, and what is fixed and why."""
     from onnxprune import api
 
-    inspection = api.inspect(model, size=size)
+    source = api.load(model)
+    _check_json(json_path, source.files)
+    with _progress(quiet) as watch:
+        watch("analyse", 0, 0)
+        inspection = api.inspect(source, size=size)
     _write_json(json_path, inspection.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_inspection
@@ -132,27 +201,35 @@ def inspect(model: str, size: Sequence[str], json_path: str | None, quiet: bool)
 @cli.command()
 @click.argument("model")
 @click.argument("name")
-@click.argument("other", required=False)
+@click.argument("other", metavar="[NAME]", required=False)
 @size_flag
 def explain(model: str, name: str, other: str | None, size: Sequence[str]) -> None:
-    """Explain why NAME (a group, tensor or node) is fixed or prunable, or why NAME and OTHER are pruned together."""
+    """Explain why NAME is fixed or prunable, or why two NAMEs are pruned together.
+
+    A NAME is that of a group (see 'onnxprune inspect'), a tensor or a node.
+    """
     from onnxprune import api
 
-    for explanation in api.explain(model, name, other, size=size):
+    with _progress(quiet=False) as watch:
+        watch("analyse", 0, 0)
+        explanations = api.explain(model, name, other, size=size)
+    for explanation in explanations:
         click.echo(str(explanation))
 
 
 @cli.command()
 @click.argument("model")
-@click.argument("output")
+@click.argument("output", metavar="OUT")
 @seed_flag
 @threads_flag
 @quiet_flag
 def verify(model: str, output: str, seed: int, threads: int, quiet: bool) -> None:
-    """Prove again that OUTPUT is MODEL with the indices silenced that OUTPUT says were removed."""
+    """Prove again that OUT is MODEL with the indices silenced that OUT says were removed."""
     from onnxprune import api
 
-    verdict = api.verify(model, output, seed=seed, threads=threads)
+    with _progress(quiet) as watch:
+        watch("verify", 0, 0)
+        verdict = api.verify(model, output, seed=seed, threads=threads)
     if not quiet:
         from onnxprune.report.console import show_verdict
 
@@ -163,14 +240,22 @@ def verify(model: str, output: str, seed: int, threads: int, quiet: bool) -> Non
 
 @cli.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL [MODEL ...]")
-@click.option("--rounds", default=40, show_default=True, metavar="N", help="Timed calls of each model.")
-@click.option("--sessions", default=3, show_default=True, metavar="N", help="Fresh sessions of each model.")
-@click.option("--seconds", type=float, metavar="S", help="Stop timing after so many seconds.")
+@click.option("--rounds", type=positive, default=40, show_default="40", metavar="N", help="Timed calls of each model.")
 @click.option(
-    "--batch", default=1, show_default=True, metavar="N", help="Samples in one call, where the batch is free."
+    "--sessions", type=positive, default=3, show_default="3", metavar="N", help="Fresh sessions of each model."
 )
-@click.option("--size", multiple=True, metavar="NAME=N", help="Size of a symbolic dimension.")
-@click.option("--provider", default="CPUExecutionProvider", show_default=True, help="Execution provider.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), metavar="S", help="Begin no further round after so many seconds."
+)
+@click.option(
+    "--batch", type=positive, default=1, show_default="1", metavar="N",
+    help="Samples in one call, where the batch is free.",
+)  # fmt: skip
+@size_flag
+@click.option(
+    "--provider", default="CPUExecutionProvider", show_default=True, metavar="NAME",
+    help="Execution provider of ONNX Runtime.",
+)  # fmt: skip
 @click.option("--per-layer", is_flag=True, help="Show the time of each node.")
 @threads_flag
 @seed_flag
@@ -180,8 +265,10 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
     """Measure latency, memory and size of models side by side; the first MODEL is the baseline."""
     from onnxprune import api
 
+    sources = [api.load(model) for model in models]
+    _check_json(json_path, [file for source in sources for file in source.files])
     with _progress(quiet) as watch:
-        result = api.bench(models, size=size, on_round=lambda n, of: watch("measure latency", n, of), **options)
+        result = api.bench(sources, size=size, on_round=lambda n, of: watch("measure latency", n, of), **options)
     _write_json(json_path, result.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_bench
@@ -192,7 +279,8 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
+    return Console(highlight=False, soft_wrap=False, width=width)
 
 
 @contextmanager
@@ -205,25 +293,23 @@ def _progress(quiet: bool) -> Iterator[Watch]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[int, Any] = {}
+    # Seldom refreshed, because what it shows the progress of may be a measurement of time.
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as progress:
+        task = progress.add_task("read", total=None)
+        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total or None)
 
-        def watch(what: str, done: int, total: int) -> None:
-            if total not in tasks:
-                tasks[total] = progress.add_task(what, total=total or None)
-            progress.update(tasks[total], description=what, completed=done)
 
-        yield watch
+def _check_json(path: str | None, taken: Sequence[Path]) -> None:
+    """Refuse now what could not be written after all the work."""
+    if path not in (None, "-"):
+        destination.check(path, taken, "the report", special=True)
 
 
 def _write_json(path: str | None, text: str) -> None:
     if path == "-":
         click.echo(text, nl=False)
     elif path is not None:
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputNotWritten(f"cannot write the report {path!r}: {error.strerror or error}") from error
+        destination.write_text(path, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -231,11 +317,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except OnnxPruneError as error:
+        _show_cause(error)
         click.echo(f"onnxprune: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
         error.show()
         raise SystemExit(UsageError.exit_code) from None
     except (click.Abort, KeyboardInterrupt):
-        click.echo("onnxprune: interrupted; nothing was written", err=True)
-        raise SystemExit(130) from None
+        click.echo("onnxprune: interrupted; what was not finished was not written", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        traceback.print_exc()
+        click.echo(
+            f"onnxprune: an error that should not happen: {type(error).__name__}: {error}. Please report it with the "
+            "lines above",
+            err=True,
+        )
+        raise SystemExit(PassFailed.exit_code) from None
+
+
+def _show_cause(error: OnnxPruneError) -> None:
+    """The lines of code that led to an error that is not ours: those of a function of the user's, or of a pass.
+
+    What onnxprune raises on purpose needs none: its sentence says it all.
+    """
+    cause = error.__cause__
+    if cause is None or isinstance(cause, (OSError, RunFailed)):
+        return
+    frames = cause.__traceback__
+    if not isinstance(error, PassFailed):
+        frames = _outside(frames)
+    if frames is not None:
+        lines = traceback.format_exception(type(cause), cause, frames)
+        click.echo("".join(lines), err=True, nl=False)
+
+
+def _outside(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first line on that is neither onnxprune's nor a library's; None where there is none."""
+    ours, libraries = str(Path(__file__).resolve().parent), (os.path.dirname(os.__file__), "site-packages")
+    while frames is not None:
+        name = frames.tb_frame.f_code.co_filename
+        file = os.path.realpath(name)
+        if not name.startswith("<") and not file.startswith(ours) and not any(place in file for place in libraries):
+            return frames
+        frames = frames.tb_next
+    return None

@@ -7,14 +7,14 @@ need is not given is refused before anything runs, and what a pass gives is chec
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import importlib.util
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_type_hints, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args, get_type_hints, runtime_checkable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,9 +24,15 @@ else:
 from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
 from onnxprune.unit import Unit
 
-__all__ = ["Option", "Pass", "Pipeline", "option", "options_of"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
-ROUNDS = 3  # how often a verification may send the pipeline back
+__all__ = ["ENTRY_POINTS", "Option", "Pass", "Pipeline", "find", "option", "options_of", "pipeline_path", "read_steps"]
+
+ENTRY_POINTS = "onnxprune.passes"  # the entry-point group in which a package names passes of its own
+OURS = ("analyse", "calibrate", "select", "score", "allocate", "shrink", "verify", "evaluate", "profile")
+ROUNDS = 20  # how often a pass may send the run back; each time at least one group less takes part
+UNIT = frozenset(f.name for f in fields(Unit))
 
 
 @runtime_checkable
@@ -42,56 +48,75 @@ class Pass(Protocol):
         ...
 
 
-def option(default: Any, help: str, metavar: str = "", choices: Sequence[str] = ()) -> Any:
-    """A dataclass field that is an option, with the sentence that explains it."""
-    return field(default=default, metadata={"help": help, "metavar": metavar, "choices": tuple(choices)})
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+def option(
+    default: Any, help: str, metavar: str = "", choices: Sequence[str] = (), minimum: float | None = None
+) -> Any:
+    """A dataclass field that is an option: its default, the sentence that explains it, and what it may be."""
+    notes = {"help": help, "metavar": metavar, "choices": tuple(choices), "minimum": minimum}
+    return field(default=default, metadata=notes)
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a pass: its name, type (`str`, `int`, `float`, `bool`, or a tuple of `str`), default, help."""
+    """One option of a pass: `kind` is `str`, `int`, `float` or `bool`; a tuple of texts where `many`.
+
+    None is a value where `optional`; an option that is `required` has no default.
+    """
 
     name: str
-    type: Any
+    kind: type
+    many: bool
+    optional: bool
+    required: bool
     default: Any
     help: str
     metavar: str
     choices: tuple[str, ...]
+    minimum: float | None
+
+
+WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def options_of(step: type[Pass]) -> tuple[Option, ...]:
-    """The options of a pass class, in order."""
+    """The options of a pass class, in order; `UsageError` for a field whose type no option can have."""
     hints = get_type_hints(step)
     found = []
     for f in fields(step):  # type: ignore[arg-type]
-        notes = f.metadata
-        found.append(
-            Option(
-                f.name,
-                hints[f.name],
-                f.default,
-                notes.get("help", ""),
-                notes.get("metavar", ""),
-                notes.get("choices", ()),
+        hint = hints[f.name]
+        many = hint == tuple[str, ...]
+        kinds = [str] if many else [k for k in (get_args(hint) or (hint,)) if k is not type(None)]
+        if len(kinds) != 1 or kinds[0] not in WORDS:
+            raise UsageError(
+                f"pass {step.name!r}: the field {f.name!r} is {hint}, which no option can be; expected str, int, float "
+                "or bool, one of them or None, or tuple[str, ...]"
             )
-        )
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        notes: dict[str, Any] = {"help": "", "metavar": "", "choices": (), "minimum": None, **f.metadata}
+        optional = type(None) in get_args(hint)
+        found.append(Option(f.name, kinds[0], many, optional, default is MISSING, default, **notes))
     return tuple(found)
 
 
 def make(step: type[Pass], values: Mapping[str, Any]) -> Pass:
-    """A pass with its options set; `UsageError` for an option that it does not have or a value of another type."""
+    """A pass with its options set; `UsageError` for an option that it does not have or a value that it cannot be."""
     known = {o.name: o for o in options_of(step)}
-    made: dict[str, Any] = {}
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise UsageError(f"pass {step.name!r} has no option {name!r}; it has {', '.join(known) or 'none'}")
-        made[name] = _checked(step.name, known[name], value)
-    return step(**made)
+    for o in known.values():
+        if o.required and o.name not in values:
+            raise UsageError(f"pass {step.name!r} needs its option {o.name!r} ({WORDS[o.kind]}), which is not set")
+    return step(**{name: _checked(step.name, known[name], value) for name, value in values.items()})
 
 
-def _checked(step: str, option: Option, value: Any) -> Any:
-    where = f"option {option.name!r} of pass {step!r}"
-    if option.type == tuple[str, ...]:
+def _checked(step: str, o: Option, value: Any) -> Any:
+    """`value` as the option holds it: whole numbers pass for numbers, numbers for texts, one text for a list of one."""
+    where = f"option {o.name!r} of pass {step!r}"
+    if o.many:
         if isinstance(value, Mapping):
             value = [f"{k}={v}" for k, v in value.items()]
         if isinstance(value, str):
@@ -99,22 +124,24 @@ def _checked(step: str, option: Option, value: Any) -> Any:
         if not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
             raise UsageError(f"{where}: expected a list of texts, found {value!r}")
         return tuple(value)
-    if option.type is float and isinstance(value, int) and not isinstance(value, bool):
+    if value is None and o.optional:
+        return None
+    if type(value) in (int, float) and o.kind is str:
+        value = str(value)
+    if type(value) is int and o.kind is float:
         value = float(value)
-    expected = option.type if isinstance(option.type, type) else None
-    if option.type in (float | None, int | None):
-        expected = float if option.type == float | None else int
-        if value is None:
-            return None
-        if expected is float and isinstance(value, int):
-            value = float(value)
-    if expected is not None and (not isinstance(value, expected) or (expected is not bool and isinstance(value, bool))):
-        if expected is str and isinstance(value, (int, float)):
-            return str(value)
-        raise UsageError(f"{where}: expected {expected.__name__}, found {value!r}")
-    if option.choices and value not in option.choices:
-        raise UsageError(f"{where}: expected one of {', '.join(option.choices)}, found {value!r}")
+    if isinstance(value, Path) and o.kind is str:
+        value = str(value)
+    if type(value) is not o.kind:
+        raise UsageError(f"{where}: expected {WORDS[o.kind]}, found {value!r}")
+    if o.choices and value not in o.choices:
+        raise UsageError(f"{where}: expected {' or '.join(o.choices)}, found {value!r}")
+    if o.minimum is not None and not (isinstance(value, (int, float)) and value >= o.minimum):
+        raise UsageError(f"{where}: expected at least {o.minimum:g}, found {value!r}")
     return value
+
+
+# -- pipelines --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,13 +155,18 @@ class Pipeline:
     passes: tuple[Pass, ...]
 
     def __post_init__(self) -> None:
+        order = " -> ".join(s.name for s in self.passes)
         given = {"source"}
         for step in self.passes:
+            strange = sorted((step.needs | step.gives) - UNIT)
+            if strange:
+                raise UsageError(
+                    f"pass {step.name!r} speaks of {', '.join(strange)}, but a unit has {', '.join(sorted(UNIT))}"
+                )
             missing = sorted(step.needs - given)
             if missing:
                 raise UsageError(
-                    f"pass {step.name!r} needs {', '.join(missing)}, which no pass before it gives: "
-                    f"{' -> '.join(s.name for s in self.passes)}"
+                    f"pass {step.name!r} needs {', '.join(missing)}, which no pass before it gives: {order}"
                 )
             given |= step.gives
 
@@ -147,57 +179,74 @@ class Pipeline:
         return Pipeline.of(read_steps(Path(path)), overrides)
 
     @staticmethod
-    def of(steps: Sequence[tuple[type[Pass], Mapping[str, Any]]], overrides: Mapping[str, Any]) -> Pipeline:
+    def of(
+        steps: Sequence[tuple[type[Pass], Mapping[str, Any]]], overrides: Mapping[str, Any] | None = None
+    ) -> Pipeline:
         """Passes from their classes and options, with overrides as in `from_toml`."""
+        overrides = overrides or {}
+        known = {o.name for step, _ in steps for o in options_of(step)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise UsageError(
+                f"no pass of this pipeline has an option {', '.join(map(repr, unknown))}; known: "
+                f"{', '.join(sorted(known))}"
+            )
         made = []
-        used = set()
         for step, values in steps:
             names = {o.name for o in options_of(step)}
-            chosen = {k: v for k, v in overrides.items() if k in names}
-            used |= set(chosen)
-            made.append(make(step, {**values, **chosen}))
-        unknown = sorted(set(overrides) - used)
-        if unknown:
-            known = sorted({o.name for step, _ in steps for o in options_of(step)})
-            raise UsageError(f"no pass of this pipeline has an option {', '.join(unknown)}; known: {', '.join(known)}")
+            made.append(make(step, {**values, **{k: v for k, v in overrides.items() if k in names}}))
         return Pipeline(tuple(made))
 
     def run(self, unit: Unit) -> Unit:
         """Run every pass in turn; a verification that finds faults sends the run back to the pass that it names."""
-        unit = replace(unit, options={step.name: _plain(step) for step in self.passes})
+        options = tuple((step.name, asdict(step)) for step in self.passes)  # type: ignore[call-overload]
+        unit = replace(unit, options=options)
         position, rounds = 0, 0
         while position < len(self.passes):
             unit = self._run_one(position, unit)
             position += 1
-            if unit.redo is not None:
-                back = next((i for i, s in enumerate(self.passes[:position]) if s.name == unit.redo), position)
+            back = next((i for i, s in enumerate(self.passes[:position]) if s.name == unit.redo), None)
+            if back is not None:
                 rounds += 1
-                position = back if rounds < ROUNDS else position
-                unit = replace(unit, redo=None)
+                if rounds > ROUNDS:
+                    raise PassFailed(f"pass {self.passes[position - 1].name!r} sent the run back {ROUNDS} times")
+                position = back
+            unit = replace(unit, redo=None)
         return unit
 
     def _run_one(self, position: int, unit: Unit) -> Unit:
         step = self.passes[position]
-        before = ", ".join(s.name for s in self.passes[:position]) or "none"
+        before = f"(passes that ran before it: {', '.join(s.name for s in self.passes[:position]) or 'none'})"
         unit.watch(step.name, position, len(self.passes))
         start = time.perf_counter()
         try:
             result = step.run(unit)
-        except (OnnxPruneError, KeyboardInterrupt):
+        except OnnxPruneError:
             raise
         except Exception as error:
-            raise PassFailed(
-                f"pass {step.name!r} failed: {type(error).__name__}: {error} (passes that ran before it: {before})"
-            ) from error
+            raise PassFailed(f"pass {step.name!r} failed: {type(error).__name__}: {error} {before}") from error
+        if not isinstance(result, Unit):
+            raise PassFailed(f"pass {step.name!r} returned {type(result).__name__}, expected a Unit {before}")
         lacking = sorted(name for name in step.gives if getattr(result, name) is None)
         if lacking:
-            raise PassFailed(f"pass {step.name!r} promised {', '.join(lacking)} and did not give it")
+            raise PassFailed(f"pass {step.name!r} promised {', '.join(lacking)} and did not give it {before}")
         spent = result.seconds.get(step.name, 0.0) + time.perf_counter() - start
         return replace(result, seconds={**result.seconds, step.name: spent})
 
 
-def _plain(step: Pass) -> dict[str, Any]:
-    return dataclasses.asdict(step)  # type: ignore[call-overload, no-any-return]
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def pipeline_path(pipeline: str | Path) -> Path:
+    """The file of a pipeline: one that comes with onnxprune, by name, or any TOML file, by path."""
+    if isinstance(pipeline, Path) or pipeline.endswith(".toml"):
+        return Path(pipeline)
+    spec = importlib.util.find_spec("onnxprune.passes")
+    folders = [] if spec is None else [Path(place, "pipelines") for place in spec.submodule_search_locations or ()]
+    known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    if pipeline not in known:
+        raise UsageError(f"no pipeline {pipeline!r}; known: {', '.join(known)}, or give the path of a .toml file")
+    return known[pipeline]
 
 
 def read_steps(path: Path) -> list[tuple[type[Pass], Mapping[str, Any]]]:
@@ -209,33 +258,43 @@ def read_steps(path: Path) -> list[tuple[type[Pass], Mapping[str, Any]]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(path)!r} is not a TOML file: {error}") from error
     entries = table.get("pass")
-    if not isinstance(entries, list) or not entries or set(table) - {"pass"}:
-        raise UsageError(f"{str(path)!r}: expected one [[pass]] table for each pass and nothing else")
-    return [_step(path, entry) for entry in entries]
-
-
-def _step(path: Path, entry: Mapping[str, Any]) -> tuple[type[Pass], Mapping[str, Any]]:
-    name = entry.get("use")
-    if not isinstance(name, str):
-        raise UsageError(f'{str(path)!r}: a [[pass]] table without its name; write use = "..."')
-    return find(name), {k: v for k, v in entry.items() if k != "use"}
+    if set(table) != {"pass"} or not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        found = ", ".join(table) or "nothing"
+        raise UsageError(f"{str(path)!r}: expected one [[pass]] table for each pass and nothing else, found {found}")
+    steps: list[tuple[type[Pass], Mapping[str, Any]]] = []
+    for number, entry in enumerate(entries, 1):
+        name = entry.get("use")
+        if not isinstance(name, str):
+            raise UsageError(f'{str(path)!r}: [[pass]] number {number} does not say which pass it is: use = "NAME"')
+        try:
+            steps.append((find(name), {k: v for k, v in entry.items() if k != "use"}))
+        except UsageError as error:
+            raise UsageError(f"{str(path)!r}: {error}") from error
+    return steps
 
 
 def find(name: str) -> type[Pass]:
-    """The pass class of a name, ours or a third party's (entry points `onnxprune.passes`)."""
-    places = dict(_places())
-    if name not in places:
-        raise UsageError(f"no pass {name!r}; known: {', '.join(sorted(places))}")
-    module, _, attribute = places[name].partition(":")
-    found: type[Pass] = getattr(importlib.import_module(module), attribute)
-    return found
+    """The pass class of a name: ours, or a third party's (entry points `onnxprune.passes`), imported when asked for."""
+    if name in OURS:
+        found: type[Pass] = getattr(importlib.import_module(f"onnxprune.passes.{name}"), name.capitalize())
+        return found
+    from importlib.metadata import entry_points  # not free, and the passes that are ours do without
+
+    others = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name not in others:
+        raise UsageError(f"no pass {name!r}; known: {', '.join(sorted({*OURS, *others}))}")
+    return _loaded(others[name])
 
 
-def _places() -> Iterator[tuple[str, str]]:
-    """Where each pass lives, `module:class` by name; nothing is imported until a pass is asked for."""
-    from importlib.metadata import entry_points
-
-    for name in ("analyse", "calibrate", "select", "score", "allocate", "shrink", "verify", "evaluate", "profile"):
-        yield name, f"onnxprune.passes.{name}:{name.capitalize()}"
-    for entry in entry_points(group="onnxprune.passes"):
-        yield entry.name, entry.value
+def _loaded(entry: EntryPoint) -> type[Pass]:
+    try:
+        found: Any = entry.load()
+    except Exception as error:  # a third party's module may fail in any way
+        raise UsageError(
+            f"the pass {entry.name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    parts = ("name", "needs", "gives", "run")
+    if not (isinstance(found, type) and is_dataclass(found) and all(hasattr(found, part) for part in parts)):
+        raise UsageError(f"{entry.value}, entered as the pass {entry.name!r}, is no dataclass with {', '.join(parts)}")
+    step: Any = found
+    return step  # type: ignore[no-any-return]

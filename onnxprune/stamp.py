@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from onnxprune.dependency import Analysis
+from onnxprune.dimensions import Mask
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 
-__all__ = ["KEY", "plan_of", "stamped"]
+__all__ = ["KEY", "check_origin", "plan_of", "read", "stamped"]
 
 KEY = "onnxprune"
 FORMAT = 1
@@ -42,13 +43,38 @@ def read(model: Model) -> Mapping[str, Any]:
             f"{model.source!r} does not say how it was pruned (no {KEY!r} in its metadata): it was not written by "
             "onnxprune, or a later tool removed its metadata"
         )
+    damaged = f"{model.source!r}: its {KEY!r} metadata is damaged, so it does not say how it was pruned"
     try:
         stamp = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UsageError(f"{model.source!r}: its {KEY!r} metadata is damaged: {error}") from error
-    if not isinstance(stamp, dict) or stamp.get("format") != FORMAT:
-        raise UsageError(f"{model.source!r}: its {KEY!r} metadata is not of format {FORMAT}")
+        raise UsageError(f"{damaged}: {error}") from error
+    if not isinstance(stamp, dict) or "format" not in stamp:
+        raise UsageError(f"{damaged}: expected an object with a format, found {text[:40]!r}")
+    if stamp["format"] != FORMAT:
+        raise UsageError(
+            f"{model.source!r}: its {KEY!r} metadata is of format {stamp['format']!r}, this version reads {FORMAT}: "
+            "use the version of onnxprune that wrote it"
+        )
+    sizes, keep = stamp.get("sizes"), stamp.get("keep")
+    if (
+        not isinstance(stamp.get("original"), str)
+        or not isinstance(sizes, dict)
+        or not all(isinstance(size, int) and size > 0 for size in sizes.values())
+        or not isinstance(keep, dict)
+        or not all(isinstance(bits, str) for bits in keep.values())
+    ):
+        raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp
+
+
+def check_origin(model: Model, original: Model) -> None:
+    """`original` is what the stamp of `model` says that it was made from; `VerificationFailed` if not."""
+    digest = read(model)["original"]
+    if digest != original.digest:
+        raise VerificationFailed(
+            f"{model.source!r} was not made from {original.source!r}, or that was changed since: the digest of its "
+            f"original is {digest[:16]}..., this one's is {original.digest[:16]}..."
+        )
 
 
 def plan_of(model: Model, analysis: Analysis) -> Plan:
@@ -57,17 +83,24 @@ def plan_of(model: Model, analysis: Analysis) -> Plan:
     Errors: `VerificationFailed` where the original is another model than the one that was pruned.
     """
     stamp = read(model)
-    if stamp["original"] != analysis.model.digest:
-        raise VerificationFailed(
-            f"{model.source!r} was not made from {analysis.model.source!r}: the digest of its original is "
-            f"{stamp['original'][:16]}..., this one's is {analysis.model.digest[:16]}..."
-        )
+    check_origin(model, analysis.model)
     groups = {group.name: group for group in analysis.groups}
     keep = {}
     for name, text in stamp["keep"].items():
         group = groups.get(name)
         if group is None:
             raise VerificationFailed(f"{model.source!r} states a cut of {name!r}, which is no group of the original")
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
-        keep[group.atom.id] = bits[: group.size].astype(np.bool_)
+        keep[group.atom.id] = _mask(model, name, text, group.size)
     return Plan.of(analysis.groups, keep)
+
+
+def _mask(model: Model, name: str, text: str, size: int) -> Mask:
+    try:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    except ValueError:
+        bits = np.zeros(0, dtype=np.uint8)
+    if not size <= bits.size < size + 8:
+        raise UsageError(
+            f"{model.source!r}: its {KEY!r} metadata is damaged: the mask of group {name!r} is not one of {size} bits"
+        )
+    return bits[:size].astype(np.bool_)

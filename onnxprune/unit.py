@@ -52,6 +52,7 @@ class Unit:
     faults: frozenset[int] = frozenset()  # atoms that a verification found at fault
     notes: tuple[str, ...] = ()  # what a user should know, in sentences
     redo: str | None = None  # the pass to go back to, because of new faults
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what each pass was asked for
+    targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # asked and reached, by budget
+    options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = _nobody

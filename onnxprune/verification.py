@@ -6,7 +6,7 @@ without the runtime's optimisations: see `runtime.comparison`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,7 +16,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.errors import VerificationFailed
 from onnxprune.model import Array, Model, input_shapes, symbols, vocabulary
 from onnxprune.plan import Plan
-from onnxprune.runtime.comparison import Comparison, Noise, compare, float_noise
+from onnxprune.runtime.comparison import Noise, compare, float_noise
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.feeds import InputSpec, random_feeds
 from onnxprune.runtime.isolated import Isolated
@@ -30,13 +30,18 @@ Outputs = list[dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verification found: `max_error` is relative to the outputs' own scale, over `inputs` different inputs."""
+    """What a verification found: `max_error` is relative to the outputs' own scale, over `inputs` different inputs.
+
+    `batches` are the sizes of the first axis of these inputs; `left_out` says, a sentence each, on which inputs the
+    original itself does not run, so that nothing could be compared there.
+    """
 
     passed: bool
     max_error: float
     inputs: int
     batches: tuple[int, ...]
     detail: str
+    left_out: tuple[str, ...] = ()
 
 
 def feeds_for(
@@ -76,6 +81,7 @@ class Verifier:
         self._process = Isolated(threads=threads, timeout=timeout)
         self._feeds = list(feeds)
         self._own_noise: Noise | None = None
+        self._left_out: dict[str, None] = {}
 
     def __enter__(self) -> Verifier:
         self._process.__enter__()
@@ -89,32 +95,41 @@ class Verifier:
     def check(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
         """Compare mask and shrink (or a model that claims to be the shrunk one) on every input."""
         noise = self._noise()
-        batches = tuple(dict.fromkeys(_batch(feed) for feed in self._feeds))
         masked = cut.mask(self.analysis, plan)
         try:
             reference = self._run(masked)
             unoptimised = self._run(masked, optimise=False)
         except RunFailed as failure:
-            return Verdict(
-                False, float("inf"), len(self._feeds), batches, f"the masked model does not run: {failure.reason}"
-            )
+            return self._failed(f"the masked model does not run: {failure.reason}")
         try:
             candidate = self._run(cut.shrink(self.analysis, plan) if shrunk is None else shrunk)
         except RunFailed as failure:
-            return Verdict(
-                False, float("inf"), len(self._feeds), batches, f"the pruned model does not run: {failure.reason}"
-            )
+            return self._failed(f"the pruned model does not run: {failure.reason}")
         found = compare(reference, candidate, _larger(noise, float_noise(reference, unoptimised)))
-        return _verdict(found, len(self._feeds), batches)
+        return self._verdict(found.passed, found.max_error, found.detail)
 
-    def faults(self, plan: Plan) -> frozenset[int]:
-        """The atoms whose cut breaks the theorem: groups join half by half, and one that breaks it is at fault."""
+    def _failed(self, detail: str) -> Verdict:
+        return self._verdict(False, float("inf"), detail)
+
+    def _verdict(self, passed: bool, max_error: float, detail: str) -> Verdict:
+        batches = tuple(dict.fromkeys(_batch(feed) for feed in self._feeds))
+        return Verdict(passed, max_error, len(self._feeds), batches, detail, tuple(self._left_out))
+
+    def faults(self, plan: Plan, on_check: Callable[[int], None] | None = None) -> frozenset[int]:
+        """The atoms whose cut breaks the theorem: groups join half by half, and one that breaks it is at fault.
+
+        `on_check(n)` is called before the n-th comparison.
+        """
+        checks = 0
         good: frozenset[int] = frozenset()
         everything = frozenset(plan.keep)
         bad: set[int] = set()
         work = [sorted(everything)]
         while work:
             block = work.pop()
+            checks += 1
+            if on_check is not None:
+                on_check(checks)
             if self.check(plan.without(everything - good - frozenset(block))).passed:
                 good |= frozenset(block)
             elif len(block) == 1:
@@ -145,6 +160,8 @@ class Verifier:
                 kept.append(feed)
             except RunFailed as failure:
                 reason = failure.reason
+                what = f"an input of batch {_batch(feed)}"
+                self._left_out[f"the original does not run on {what}, so nothing was verified there: {reason}"] = None
         if not kept:
             raise VerificationFailed(
                 f"the original model {original.source!r} does not run in ONNX Runtime on any input that was tried, "
@@ -166,7 +183,3 @@ def _larger(a: Noise, b: Noise) -> Noise:
         return {name: max(x.get(name, 0.0), y.get(name, 0.0)) for name in {*x, *y}}
 
     return Noise(merge(a.errors, b.errors), merge(a.shares, b.shares))
-
-
-def _verdict(found: Comparison, inputs: int, batches: tuple[int, ...]) -> Verdict:
-    return Verdict(found.passed, found.max_error, inputs, batches, found.detail)

@@ -21,9 +21,9 @@ class Calibrate:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     calibration: str = option("", "Real inputs: an .npz or .npy file, or module:function.", "PATH")
-    samples: int = option(256, "How many calibration samples to use at most.", "N")
+    samples: int = option(256, "How many calibration samples to use at most.", "N", minimum=1)
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
-    seed: int = option(0, "Seed of everything that is random.", "N")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
 
     def run(self, unit: Unit) -> Unit:
         """Load and check the samples, if any were named."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from onnxprune.errors import PassFailed
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit
 
 __all__ = ["Profile"]
+
+SESSIONS = 3  # fresh sessions of each model: two sessions of one model differ by more than its rounds
 
 
 @dataclass(frozen=True)
@@ -19,30 +22,38 @@ class Profile:
     needs: ClassVar[frozenset[str]] = frozenset({"source", "analysis", "model"})
     gives: ClassVar[frozenset[str]] = frozenset()
 
-    rounds: int = option(40, "Timed calls of each model; 0 measures no latency.", "N")
-    threads: int = option(1, "Threads of ONNX Runtime.", "N")
+    rounds: int = option(40, "Timed calls of each model; 0 measures no latency.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
-    seed: int = option(0, "Seed of everything that is random.", "N")
-    seconds: float = option(60.0, "Stop measuring latency after so many seconds.", "S")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    seconds: float = option(60.0, "Stop measuring latency after so many seconds.", "S", minimum=0)
 
     def run(self, unit: Unit) -> Unit:
         """Time both models on one input."""
         if not self.rounds:
             return unit
+        from onnxprune.runtime.failure import RunFailed
         from onnxprune.runtime.timing import measure
         from onnxprune.verification import feeds_for
 
         assert unit.analysis is not None
         assert unit.model is not None
         feed = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed, batches=(1,))[-1]
-        timing = measure(
-            [unit.source.to_bytes(), unit.model.to_bytes()],
-            feed,
-            rounds=self.rounds,
-            threads=self.threads,
-            seed=self.seed,
-            seconds=self.seconds,
-            provider=self.provider,
-            on_round=lambda done, total: unit.watch("measure latency", done, total),
-        )
+        try:
+            timing = measure(
+                [unit.source.to_bytes(), unit.model.to_bytes()],
+                feed,
+                rounds=self.rounds,
+                sessions=min(SESSIONS, self.rounds),
+                threads=self.threads,
+                seed=self.seed,
+                seconds=self.seconds,
+                provider=self.provider,
+                on_round=lambda done, total: unit.watch("measure latency", done, total),
+            )
+        except RunFailed as failure:
+            raise PassFailed(
+                f"latency cannot be measured with {self.provider}: {failure.reason}. Nothing was written; --rounds 0 "
+                "measures no latency"
+            ) from failure
         return replace(unit, timing=timing)

@@ -22,7 +22,7 @@ class Score:
     gives: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     criterion: str = option("l2", "What makes an index important: l1, l2, linf, bn-scale, random.", "NAME")
-    seed: int = option(0, "Seed of everything that is random.", "N")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
 
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""

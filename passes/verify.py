@@ -23,8 +23,8 @@ class Verify:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "plan", "model"})
     gives: ClassVar[frozenset[str]] = frozenset({"verdict"})
 
-    seed: int = option(0, "Seed of everything that is random.", "N")
-    threads: int = option(1, "Threads of ONNX Runtime.", "N")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Check; find and exclude the groups at fault; give up only when that does not help."""
@@ -36,9 +36,10 @@ class Verify:
         feeds = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed)
         with Verifier(unit.analysis, feeds, self.threads) as verifier:
             verdict = verifier.check(unit.plan, unit.model)
+            notes = tuple(dict.fromkeys((*unit.notes, *verdict.left_out)))
             if verdict.passed:
-                return replace(unit, verdict=verdict)
-            faults = verifier.faults(unit.plan)
+                return replace(unit, verdict=verdict, notes=notes)
+            faults = verifier.faults(unit.plan, lambda n: unit.watch(f"find the groups at fault (check {n})", 0, 0))
             plan = unit.plan.without(faults)
             model = cut.shrink(unit.analysis, plan)
             verdict = verifier.check(plan, model)
@@ -47,4 +48,5 @@ class Verify:
                 f"the pruned model is not the masked original, and no group could be found at fault: {verdict.detail}. "
                 "Nothing was written; please report this model"
             )
-        return replace(unit, verdict=verdict, plan=plan, model=model, faults=unit.faults | faults, redo="allocate")
+        faults |= unit.faults
+        return replace(unit, verdict=verdict, plan=plan, model=model, faults=faults, notes=notes, redo="allocate")

@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.commands import Commands
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Deadlines fail on a busy machine; derandomised runs fail on the change that breaks them, not on a later one.
@@ -48,3 +50,23 @@ def zoo() -> Path:
 def assets() -> Path:
     """The folder of trained models and data sets that `models/` was chosen from."""
     return _folder("ONNXPRUNE_ASSETS", "assets")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what commands print to tests/goldens")
+
+
+@pytest.fixture
+def onnxprune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """The command line: `onnxprune("prune", model, "-o", out).code`."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return Commands(capsys)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that has the repository's models, and takes what is written."""
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / "passes").symlink_to(ROOT / "passes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

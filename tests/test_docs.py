@@ -55,15 +55,6 @@ def command_lines() -> list[list[str]]:
     return [words for page in PAGES for words in commands(page)] if HAS_CLI else []
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that has the repository's models, and takes what the examples write."""
-    (tmp_path / "models").symlink_to(ROOT / "models")
-    (tmp_path / "passes").symlink_to(ROOT / "passes")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("page", code_pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_in_a_page_runs(page: Path, desk: Path) -> None:
     """The Python blocks of a page run from top to bottom in one namespace, as a reader would type them."""

@@ -22,7 +22,7 @@ import onnx
 
 import onnxprune
 from onnxprune import cut
-from onnxprune.bench import bench
+from onnxprune.benchmark import bench
 from onnxprune.criteria import score
 from onnxprune.dependency import analyse
 from onnxprune.model import Model

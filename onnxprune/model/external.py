@@ -17,7 +17,7 @@ from onnx import GraphProto, ModelProto, TensorProto, external_data_helper, help
 
 from onnxprune.errors import ModelReadError, OutputNotWritten
 
-__all__ = ["attribute_tensors", "check", "inline", "length", "read", "save", "values"]
+__all__ = ["attribute_tensors", "check", "inline", "length", "location", "read", "save", "values"]
 
 ALIGNMENT = 4096  # bytes; lets a runtime map a tensor straight from the file
 PROTO_LIMIT = 2**31 - 1  # bytes that one protobuf message may have
@@ -41,6 +41,11 @@ def _entries(tensor: TensorProto) -> dict[str, str]:
 
 def _is_outside(tensor: TensorProto) -> bool:
     return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def location(tensor: TensorProto) -> str:
+    """The file that `tensor` is stored in, relative to the model's folder."""
+    return _entries(tensor).get("location", "")
 
 
 def length(tensor: TensorProto) -> int:

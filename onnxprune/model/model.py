@@ -248,6 +248,15 @@ class Model:
             proto.name = node.name
         return Model(frame, self.tensors, self.folder, self.source)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the model was read from: its own, and those that tensors are stored in."""
+        if self.folder is None:
+            return ()
+        folder = self.folder
+        outside = (external.location(t) for t in self.tensors.values() if t.data_location == TensorProto.EXTERNAL)
+        return (Path(self.source), *(folder / location for location in dict.fromkeys(outside)))
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256, in hex, of the graph and every tensor: equal for equal models, whatever file they lie in."""

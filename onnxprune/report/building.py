@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from typing import Any
 
 from onnxprune.cost import Costs
 from onnxprune.dependency import Analysis, Group
+from onnxprune.jsontext import json_text
 from onnxprune.model import Model
 from onnxprune.report.report import SCHEMA_VERSION, FixedAxis, GroupReport, Report
 from onnxprune.runtime.machine import this_machine
@@ -46,7 +46,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """The inspection as JSON."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        return json_text({"schema_version": SCHEMA_VERSION, **asdict(self)})
 
 
 def inspection_of(analysis: Analysis) -> Inspection:
@@ -81,7 +81,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         onnxprune_version=installed_version(),
         model=unit.source.source,
         output=output,
-        pipeline=tuple({"use": name, **options} for name, options in unit.options.items()),
+        pipeline=tuple({"use": name, **options} for name, options in unit.options),
         groups=tuple(
             GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
         ),
@@ -98,11 +98,13 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         verified=verdict is not None and verdict.passed,
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
+        verified_batches=() if verdict is None else verdict.batches,
         metric=main,
         metric_before=None if main is None else metrics[main][0],
         metric_after=None if main is None else metrics[main][1],
         metrics=metrics,
-        notes=unit.notes,
+        notes=unit.notes if allocation is None or not allocation.reason else (*unit.notes, allocation.reason),
+        targets=unit.targets,
         targets_met=allocation is None or allocation.met,
         machine=str(this_machine()),
         seconds=dict(unit.seconds),
@@ -119,6 +121,7 @@ def _latency(unit: Unit) -> dict[str, Any]:
         "latency_after_ms": unit.timing.models[1].latency_ms,
         "speedup": pair.speedup,
         "speedup_ci": pair.speedup_ci,
+        "speedup_significant": pair.significant,
         "latency_note": pair.why,
     }
 

@@ -5,16 +5,25 @@ For equal input two reports are equal, except for what is measured: the keys in 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxprune.jsontext import json_text
+
 __all__ = ["MEASURED", "SCHEMA_VERSION", "FixedAxis", "GroupReport", "Report"]
 
 SCHEMA_VERSION = 1
-MEASURED = ("latency_before_ms", "latency_after_ms", "speedup", "speedup_ci", "latency_note", "machine", "seconds")
+MEASURED = (
+    "latency_before_ms",
+    "latency_after_ms",
+    "speedup",
+    "speedup_ci",
+    "speedup_significant",
+    "latency_note",
+    "machine",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,11 @@ class FixedAxis:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was done to a model. Sizes in bytes, latencies in milliseconds, `sparsity` the share of weights removed.
+    """What was done to a model. Sizes in bytes, latencies in milliseconds, MACs of one sample.
 
-    A value is None where nothing was measured: no evaluation, no timing, no verification yet.
+    `sparsity` is the share of weights removed; `targets` holds what was asked and what was reached, by budget.
+    `speedup` is latency before over after: below 1 the model became slower, and only where `speedup_significant` is the
+    difference more than chance. A value is None where nothing was measured: no evaluation, no timing.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -64,33 +75,24 @@ class Report:
     verified: bool = False
     max_error: float | None = None
     verified_inputs: int = 0
+    verified_batches: tuple[int, ...] = ()
     reconstruction_error: float | None = None
     metric: str | None = None
     metric_before: float | None = None
     metric_after: float | None = None
     metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     targets_met: bool = True
     latency_before_ms: float | None = None
     latency_after_ms: float | None = None
     speedup: float | None = None
     speedup_ci: tuple[float, float] | None = None
+    speedup_significant: bool | None = None
     latency_note: str | None = None
     machine: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self, measured: bool = True) -> str:
-        """The report as JSON with sorted lists as they are; without `measured`, equal input gives equal bytes."""
-        values = {k: v for k, v in asdict(self).items() if measured or k not in MEASURED}
-        return json.dumps(_finite(values), indent=2, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: a number that is none becomes null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value
+        """The report as JSON; without `measured`, equal input gives equal bytes."""
+        return json_text({k: v for k, v in asdict(self).items() if measured or k not in MEASURED})

@@ -20,11 +20,7 @@ def gather(n: Call) -> Iterator[Fact]:
     assert indices is not None
     axis = int(n.attribute("axis", 0)) % n.x.rank
     picked, kept = n.x[axis], n.x.dims[axis + 1 :]
-    for a, b in zip(n.x.dims[:axis], n.y.dims, strict=False):
-        yield Same(a, b)
-    for a, b in zip(kept, n.y.dims[n.y.rank - len(kept) :], strict=True):
-        yield Same(a, b)
-    for a, b in zip(indices.dims, n.y.dims[axis:], strict=False):
+    for a, b in zip((*n.x.dims[:axis], *indices.dims, *kept), n.y.dims, strict=True):
         yield Same(a, b)
     values = n.number(1)
     if values is None or len(values) == 0 or any(n.varies(1)):

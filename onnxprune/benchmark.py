@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from onnxprune.data import Samples
-from onnxprune.dependency import analyse
-from onnxprune.errors import PassFailed
-from onnxprune.model import Array, Model
+from onnxprune.errors import PassFailed, UsageError
+from onnxprune.jsontext import json_text
+from onnxprune.model import Array, Model, infer, symbols
 from onnxprune.runtime.failure import RunFailed
+from onnxprune.runtime.isolated import Isolated
 from onnxprune.runtime.layers import LayerTimes, layer_times
 from onnxprune.runtime.machine import this_machine
 from onnxprune.runtime.memory import Memory, peak_memory
 from onnxprune.runtime.timing import Timing, measure
 from onnxprune.verification import feeds_for
+from onnxprune.weights import parameters
 
-__all__ = ["Bench", "BenchRow", "bench"]
+__all__ = ["SCHEMA_VERSION", "Bench", "BenchRow", "bench"]
+
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class Bench:
-    """Rows in the order of the models, the first being the baseline, and how they were measured."""
+    """Rows in the order of the models, the first being the baseline, and how they were measured.
+
+    `layers`, in the same order, is empty unless times per layer were asked for.
+    """
 
     rows: tuple[BenchRow, ...]
     clock: str
@@ -56,11 +62,11 @@ class Bench:
     threads: int
     provider: str
     machine: str
-    layers: Mapping[str, LayerTimes] = field(default_factory=dict)
+    layers: tuple[LayerTimes, ...] = ()
 
     def to_json(self) -> str:
         """The result as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json_text({"schema_version": SCHEMA_VERSION, **asdict(self)})
 
 
 def bench(
@@ -81,16 +87,27 @@ def bench(
 ) -> Bench:
     """Measure `models` against the first one, interleaved in this process, on one input of `batch` samples.
 
-    `sizes` are example sizes of symbolic dimensions by name; `seconds` ends the timing early. Errors: `PassFailed`
-    where a model does not run.
+    `sizes` are example sizes of symbolic dimensions by name, each for the models that have it; `seconds` ends the
+    timing early. Errors: `PassFailed` where a model does not run, `UsageError` for a number that is too small or a
+    name that is a dimension of no model.
     """
+    for name, value in (("rounds", rounds), ("sessions", sessions), ("threads", threads), ("batch", batch)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}: expected at least 1")
+    if not models:
+        raise UsageError("no model to measure: give at least one")
+    known = {name for model in models for name in symbols(model)}
+    for name in sizes or {}:
+        if name not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"no model has a symbolic dimension {name!r}; there are: {there}")
     feeds = [_feed(model, sizes, samples, seed, batch) for model in models]
     try:
         timing = measure(
             [model.to_bytes() for model in models],
             feeds,
             rounds=rounds,
-            sessions=sessions,
+            sessions=min(sessions, rounds),
             threads=threads,
             seed=seed,
             seconds=seconds,
@@ -101,15 +118,12 @@ def bench(
             peak_memory(m.to_bytes(), f, threads=threads, provider=provider) if memory else None
             for m, f in zip(models, feeds, strict=True)
         ]
-        layers = {}
-        if per_layer:
-            for model, feed in zip(models, feeds, strict=True):
-                named = model.with_node_names()
-                layers[model.source] = layer_times(
-                    named.to_bytes(), named.nodes, feed, threads=threads, provider=provider
-                )
+        layers = []
+        for model, feed in zip(models, feeds, strict=True) if per_layer else ():
+            named = model.with_node_names()
+            layers.append(layer_times(named.to_bytes(), named.nodes, feed, threads=threads, provider=provider))
     except RunFailed as failure:
-        raise PassFailed(f"bench: a model does not run in ONNX Runtime: {failure.reason}") from failure
+        raise PassFailed(_which(models, feeds, threads, provider) or failure.reason) from failure
     rows = tuple(_row(model, timing, k, peaks[k]) for k, model in enumerate(models))
     return Bench(
         rows,
@@ -122,25 +136,36 @@ def bench(
         threads,
         provider,
         str(this_machine()),
-        layers,
+        tuple(layers),
     )
+
+
+def _which(models: Sequence[Model], feeds: Sequence[Mapping[str, Array]], threads: int, provider: str) -> str:
+    """Which of the models does not run, and what the runtime says of it."""
+    with Isolated(threads, providers=(provider,)) as process:
+        for model, feed in zip(models, feeds, strict=True):
+            try:
+                process.run(model.to_bytes(), [feed])
+            except RunFailed as failure:
+                shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+                return f"{model.source!r} does not run in ONNX Runtime ({provider}) on {shapes}: {failure.reason}"
+    return ""
 
 
 def _feed(
     model: Model, sizes: Mapping[str, int] | None, samples: Samples | None, seed: int, batch: int
 ) -> dict[str, Array]:
-    shapes = analyse(model, sizes).shapes
-    return feeds_for(model, shapes.sizes, samples, seed, batches=(batch,))[-1]
+    own = {name: size for name, size in (sizes or {}).items() if name in symbols(model)}
+    return feeds_for(model, infer(model, own).sizes, samples, seed, batches=(batch,))[-1]
 
 
 def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> BenchRow:
     own = timing.models[index]
     pair = next((p for p in timing.pairs if p.index == index), None)
-    params = sum(_elements(w.shape) for w in model.weights.values() if w.dtype.kind in "fV" or w.dtype.itemsize == 1)
     return BenchRow(
         model.source,
         model.size_bytes,
-        params,
+        parameters(model),
         own.latency_ms,
         own.wall_ms,
         own.p10_ms,
@@ -151,10 +176,3 @@ def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> Bench
         "the baseline" if pair is None else pair.why,
         None if peak is None else peak.peak,
     )
-
-
-def _elements(shape: Sequence[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
