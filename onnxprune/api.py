@@ -98,9 +98,10 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     from another model, or when the original does not run.
     """
     original, pruned = load(model), load(output)
-    sizes = stamp.read(pruned)["sizes"]
+    stated = stamp.read(pruned)
+    sizes = stated["sizes"]
     stamp.check_origin(pruned, original)
-    analysis = analyse(original, sizes)
+    analysis = analyse(original, sizes, allow=frozenset(stated["allow"]))
     plan = stamp.plan_of(pruned, analysis)
     with Verifier(analysis, feeds_for(original, sizes, seed=seed), threads) as verifier:
         return verifier.check(plan, pruned)

@@ -64,6 +64,7 @@ class Analysis:
         statements: tuple[Statement, ...],
         types: Unification[Cause],
         families: Families | None = None,
+        allow: frozenset[str] = frozenset(),
         opened: tuple[Statement, ...] = (),
     ) -> None:
         self.model = model
@@ -72,6 +73,7 @@ class Analysis:
         self.statements = statements
         self._types = types
         self._families = families
+        self.allow = allow
         self.opened = opened
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
@@ -196,7 +198,8 @@ class _Analyser:
             self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
         self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes,
-                        tuple(self.statements), self.types, self.families(), tuple(self.opened))  # fmt: skip
+                        tuple(self.statements), self.types, self.families(),
+                        self.allow, tuple(self.opened))  # fmt: skip
 
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)

@@ -1,7 +1,7 @@
 """What a pruned model carries of how it was made, so that anyone can prove it again: its plan, its origin.
 
 It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its name and its keep mask (bits,
-first index first, in hex).
+first index first, in hex), and which kinds of fixed dimensions were open, where any were.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def stamped(model: Model, analysis: Analysis, plan: Plan) -> Model:
         if group.atom.id in plan.keep
     }
     stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
+    if analysis.allow:
+        stamp["allow"] = sorted(analysis.allow)
     return model.with_metadata({KEY: json.dumps(stamp)})
 
 
@@ -62,6 +64,7 @@ def read(model: Model) -> Mapping[str, Any]:
         or not all(isinstance(size, int) and size > 0 for size in sizes.values())
         or not isinstance(keep, dict)
         or not all(isinstance(bits, str) for bits in keep.values())
+        or not isinstance(stamp.setdefault("allow", []), list)
     ):
         raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp

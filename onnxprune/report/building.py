@@ -83,7 +83,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         output=output,
         pipeline=tuple({"use": name, **options} for name, options in unit.options),
         groups=tuple(
-            GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
+            GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
         params_before=before,
@@ -95,7 +95,10 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         bytes_before=unit.source.size_bytes,
         bytes_after=written.size_bytes,
         sparsity=1 - after / before if before else 0.0,
-        verified=verdict is not None and verdict.passed,
+        verified=verdict is not None and verdict.passed and verdict.exact,
+        exact=verdict is None or verdict.exact,
+        output_change=None if verdict is None or verdict.change is None else verdict.change.relative,
+        output_divergence=None if verdict is None or verdict.change is None else verdict.change.divergence,
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
         verified_batches=() if verdict is None else verdict.batches,

@@ -44,6 +44,8 @@ def show_report(console: Console, report: Report) -> None:
             f"verified: masked and pruned model agree on {report.verified_inputs} inputs "
             f"(batch {_and(report.verified_batches)}), largest relative error {report.max_error:.1e}"
         )
+    if not report.exact:
+        console.print(Text(_inexact(report.output_change, report.output_divergence), style="yellow"))
     for note in report.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     left = [f for f in report.fixed if f.reason == "verification"]
@@ -53,6 +55,13 @@ def show_report(console: Console, report: Report) -> None:
         console.print(Text(f"latency: {report.latency_note}; {report.machine}"))
     if report.output is not None:
         console.print(Text(f"written: {report.output}"))
+
+
+def _inexact(change: float | None, divergence: float | None) -> str:
+    """What is said of a model that is not, and was not meant to be, the masked original."""
+    diverged = "" if divergence is None else f" (as scores, by a KL divergence of {divergence:.2g})"
+    found = "" if change is None else f": the outputs differ from the original's by {change:.1%}{diverged}"
+    return f"not exact, as was asked: nobody claims that this model is the masked original{found}"
 
 
 def _asked(report: Report, budget: str) -> str:
@@ -119,9 +128,11 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """Whether the theorem holds, and on what."""
     style = "green" if verdict.passed else "red"
-    word = "verified" if verdict.passed else "NOT verified"
+    word = ("verified" if verdict.exact else "verified in its exact part") if verdict.passed else "NOT verified"
     found = f"largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {_and(verdict.batches)}"
     console.print(Text(f"{word}: {found}", style=style))
+    if verdict.passed and not verdict.exact and verdict.change is not None:
+        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence), style="yellow"))
     if not verdict.passed:
         console.print(Text(verdict.detail))
     for left_out in verdict.left_out:

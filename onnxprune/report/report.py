@@ -35,6 +35,7 @@ class GroupReport:
     kept: int
     sites: tuple[str, ...]
     criterion: str
+    kind: str = "channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class Report:
     `sparsity` is the share of weights removed; `targets` holds what was asked and what was reached, by budget.
     `speedup` is latency before over after: below 1 the model became slower, and only where `speedup_significant` is the
     difference more than chance. A value is None where nothing was measured: no evaluation, no timing.
+
+    `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
+    `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
+    and `output_divergence` the Kullback-Leibler divergence of what could be scores, both against the original.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -73,6 +78,9 @@ class Report:
     bytes_after: int = 0
     sparsity: float = 0.0
     verified: bool = False
+    exact: bool = True
+    output_change: float | None = None
+    output_divergence: float | None = None
     max_error: float | None = None
     verified_inputs: int = 0
     verified_batches: tuple[int, ...] = ()
