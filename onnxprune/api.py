@@ -103,7 +103,9 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     stamp.check_origin(pruned, original)
     analysis = analyse(original, sizes, allow=frozenset(stated["allow"]))
     plan = stamp.plan_of(pruned, analysis)
-    with Verifier(analysis, feeds_for(original, sizes, seed=seed), threads) as verifier:
+    with Verifier(
+        analysis, feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes), threads
+    ) as verifier:
         return verifier.check(plan, pruned)
 
 

@@ -315,7 +315,7 @@ def _write_json(path: str | None, text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with the exit code of what happened."""
     try:
-        cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        cli.main(None if arguments is None else list(arguments), prog_name="onnxprune", standalone_mode=False)
     except OnnxPruneError as error:
         _show_cause(error)
         click.echo(f"onnxprune: {error}", err=True)

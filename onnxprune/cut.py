@@ -203,6 +203,8 @@ def _set_operand(
     position = fact.place.index
     name = cut.model.nodes[node].inputs[position]
     shapes = cut.analysis.shapes
+    if name not in shapes.number:
+        return  # made by the branch of an If: its rule fixed what it counts
     before, dynamic = shapes.number[name].ravel(), shapes.dynamic_number[name].ravel()
     after = numbers.after(name).ravel()
     wanted = after.copy()

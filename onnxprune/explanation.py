@@ -112,19 +112,24 @@ def coupling(analysis: Analysis, name: str, other: str) -> list[Explanation]:
         for b in _axes_of(analysis, other):
             shared = set(atoms(analysis.dims(a[0])[a[1]])) & set(atoms(analysis.dims(b[0])[b[1]]))
             for atom in sorted((s for s in shared if s.size > 1), key=lambda s: s.id):
-                path = _path(analysis, a, [b], atom)
                 if a != b:
-                    found.append(Explanation(f"{_text(a)} and {_text(b)} share {atom.size} indices", path))
-    return found or [Explanation(f"{name} and {other} share no dimension: they can be pruned independently")]
+                    cause = analysis.cause_of(atom)
+                    fixed = "" if cause is None else f", which are fixed: {cause.reason}"
+                    sentence = f"{_text(a)} and {_text(b)} share {atom.size} indices{fixed}"
+                    found.append(Explanation(sentence, _path(analysis, a, [b], atom)))
+    return found or [Explanation(f"{name} and {other} share no dimension")]
 
 
 def _axes_of(analysis: Analysis, name: str) -> list[Axis]:
-    """The axes that a name stands for: a group's sites, a tensor's axes, or those of a node's weights and outputs."""
-    for group in analysis.groups:
-        if group.name == name:
-            return [(site.tensor, site.axis) for site in group.sites[:1]]
+    """The axes that a name stands for: a tensor's, a group's first site, or those of a node's weights and outputs.
+
+    A group is often called like the tensor that makes its indices, whose axes say more.
+    """
     tensors: Sequence[str] = [name] if name in analysis.axes else []
     if not tensors:
+        for group in analysis.groups:
+            if group.name == name:
+                return [(site.tensor, site.axis) for site in group.sites[:1]]
         nodes = [node for node in analysis.model.nodes if node.name == name]
         tensors = [t for n in nodes for t in (*(i for i in n.inputs if i in analysis.model.weights), *n.outputs)]
         tensors = [t for t in tensors if t in analysis.axes]

@@ -92,7 +92,10 @@ def plan_of(model: Model, analysis: Analysis) -> Plan:
     for name, text in stamp["keep"].items():
         group = groups.get(name)
         if group is None:
-            raise VerificationFailed(f"{model.source!r} states a cut of {name!r}, which is no group of the original")
+            raise VerificationFailed(
+                f"{model.source!r} states a cut of {name!r}, which this version of onnxprune does not find as a group "
+                "of the original: use the version that wrote it"
+            )
         keep[group.atom.id] = _mask(model, name, text, group.size)
     return Plan.of(analysis.groups, keep)
 

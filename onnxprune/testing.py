@@ -106,10 +106,10 @@ def theorem(
 ) -> Proof:
     """Cut every group of `model` at random and prove in ONNX Runtime that removing is silencing.
 
-    `keep` says how many indices stay, by group name (see `random_keep`); `batches` are the sizes (by default none that
-    the analysis took as its example) that every symbolic
-    first axis takes, `bounds` the exclusive upper bounds of integer inputs. Runs in this process, optimised as ONNX
-    Runtime does by default. Raises `VerificationFailed` with the output at fault, or with what ONNX Runtime said.
+    `keep` says how many indices stay, by group name (see `random_keep`); `batches` are the sizes that every symbolic
+    first axis takes, by default none that the analysis takes as an example (3 and 5); `bounds` are the exclusive upper
+    bounds of integer inputs. Runs in this process, at ONNX Runtime's full optimisation. Raises `VerificationFailed`
+    with the output at fault, or with what ONNX Runtime said.
     """
     model = _model(model)
     analysis = analyse(model, rules=rules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
@@ -18,7 +19,10 @@ __all__ = ["Select"]
 
 @dataclass(frozen=True)
 class Select:
-    """Chooses groups by name: a pattern matches a group's own name or the name of a weight that it cuts."""
+    """Chooses groups by pattern: by their own names, or, where none matches, by the names of the weights they cut.
+
+    So the name that `inspect` shows means that group alone, although the next group cuts the weight of that name too.
+    """
 
     name: ClassVar[str] = "select"
     needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
@@ -27,30 +31,34 @@ class Select:
     granularity: str = option(
         "channel", "What is removed: indices of any group, or only whole heads.", choices=("channel", "head")
     )
-    include: tuple[str, ...] = option((), "Prune only groups whose name, or a weight of theirs, matches.", "PATTERN")
-    exclude: tuple[str, ...] = option((), "Leave alone groups whose name, or a weight of theirs, matches.", "PATTERN")
+    include: tuple[str, ...] = option((), "Prune only groups of that name, or else those that cut it.", "PATTERN")
+    exclude: tuple[str, ...] = option((), "Leave alone groups of that name, or else those that cut it.", "PATTERN")
 
     def run(self, unit: Unit) -> Unit:
         """Filter the groups; a pattern that matches nothing is a mistake of the user's."""
         assert unit.analysis is not None
+        included = self._matching(unit, self.include) if self.include else set(unit.analysis.groups)
+        chosen = included - self._matching(unit, self.exclude)
+        if self.granularity == "head":
+            chosen = {group for group in chosen if group.kind == "head"}
+            if not chosen:
+                raise UsageError(
+                    f"{unit.source.source!r} has no attention heads to choose from (see 'onnxprune inspect')"
+                )
+        return replace(unit, candidates=tuple(group for group in unit.analysis.groups if group in chosen))
+
+    def _matching(self, unit: Unit, patterns: Sequence[str]) -> set[Group]:
+        assert unit.analysis is not None
         groups = unit.analysis.groups
-        for pattern in (*self.include, *self.exclude):
-            if not any(_matches(group, pattern) for group in groups):
+        found: set[Group] = set()
+        for pattern in patterns:
+            named = {g for g in groups if fnmatchcase(g.name, pattern)}
+            named = named or {g for g in groups if any(fnmatchcase(site.tensor, pattern) for site in g.sites)}
+            if not named:
                 names = ", ".join(group.name for group in groups[:8])
                 raise UsageError(
                     f"the pattern {pattern!r} matches no prunable group or weight of {unit.source.source!r}; "
                     f"groups are {names or 'none'}{', ...' if len(groups) > 8 else ''} (see 'onnxprune inspect')"
                 )
-        if self.granularity == "head":
-            groups = tuple(group for group in groups if group.kind == "head")
-            if not groups:
-                raise UsageError(
-                    f"{unit.source.source!r} has no attention heads that can be pruned (see 'onnxprune inspect')"
-                )
-        chosen = [g for g in groups if not self.include or any(_matches(g, p) for p in self.include)]
-        chosen = [g for g in chosen if not any(_matches(g, p) for p in self.exclude)]
-        return replace(unit, candidates=tuple(chosen))
-
-
-def _matches(group: Group, pattern: str) -> bool:
-    return fnmatchcase(group.name, pattern) or any(fnmatchcase(site.tensor, pattern) for site in group.sites)
+            found |= named
+        return found

@@ -33,7 +33,8 @@ class Verify:
 
         assert unit.analysis is not None
         assert unit.plan is not None
-        feeds = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed)
+        shapes = unit.analysis.shapes
+        feeds = feeds_for(unit.source, shapes.sizes, unit.samples, self.seed, others=shapes.other_sizes)
         with Verifier(unit.analysis, feeds, self.threads) as verifier:
             verdict = verifier.check(unit.plan, unit.model)
             notes = tuple(dict.fromkeys((*unit.notes, *verdict.left_out)))

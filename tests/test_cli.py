@@ -439,13 +439,8 @@ def test_an_error_that_should_not_happen_is_shown_whole(
 # -- the program ------------------------------------------------------------------------------------------------------
 
 
-def test_help_is_quick_and_lists_options_by_pass(onnxprune: Commands) -> None:
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "onnxprune", "--help"], check=True, capture_output=True)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.3
+def test_help_lists_options_by_pass(onnxprune: Commands) -> None:
+    """Options stand under the pass that they belong to; how quick help is, tools/speed.py measures."""
     shown = onnxprune("prune", "--help").out
     sections = [line.removesuffix(":") for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
     assert sections == ["Options", *(f"Pass {name}" for name in ("analyse", "calibrate", "select", "score", "allocate",

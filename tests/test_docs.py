@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -56,11 +58,12 @@ def command_lines() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", code_pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_python_in_a_page_runs(page: Path, desk: Path) -> None:
+def test_python_in_a_page_runs(page: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run from top to bottom in one namespace, as a reader would type them."""
-    namespace: dict[str, object] = {"__name__": "__docs__"}
+    module = ModuleType("__docs__")
+    monkeypatch.setitem(sys.modules, "__docs__", module)  # a dataclass looks its module up
     for block in blocks(page, "python"):
-        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), module.__dict__)
 
 
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)
@@ -71,7 +74,7 @@ def test_a_command_in_a_page_parses(words: list[str], desk: Path) -> None:
         if word.startswith("out/"):  # what an example writes, a later one may read
             Path(word).parent.mkdir(exist_ok=True)
             Path(word).touch()
-    with click.Context(group) as context:
+    with click.Context(group, **group.context_settings) as context:
         name, command, rest = group.resolve_command(context, list(words))
         assert command is not None
         if "--help" not in rest:

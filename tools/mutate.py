@@ -3,7 +3,7 @@
     python tools/mutate.py [--graphs 1000] [--seed 0]
 
 A graph is text in the notation of `onnxprune.testing.build`; it depends on its seed alone. Every group is cut to a
-random size from one index to all; masked and shrunk models are compared in ONNX Runtime at batch 1 and 3. Prints
+random size from one index to all; masked and shrunk models are compared in ONNX Runtime at batch 1 and 4. Prints
 every graph that fails, with its seed, and ends with 1 if there was one.
 """
 

@@ -27,7 +27,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 NUMBER_LIMIT = 4096  # elements; a larger integer tensor is data, not a number
 FLOAT_LIMIT = 16  # elements; a small float vector may be the scales of a Resize: its value is known to inference
-BATCH = (3, 5)  # primes: a dynamic size shares no factor with a number of heads by accident
+BATCH = (11, 13)  # primes that nothing else is a multiple of, and no batch that a verification runs
 _NUMBERS = tuple(np.dtype(t) for t in (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16))
 LADDERS = {2: ((17, 23), (128, 160), (512, 544)), 3: ((17, 23), (512, 544), (16000, 16160)),
            4: ((224, 256), (64, 96), (32, 64), (512, 544)), 5: ((32, 64), (112, 128))}  # fmt: skip
@@ -43,6 +43,7 @@ class Shapes:
     dynamic_number: Mapping[str, npt.NDArray[np.bool_]]
     dtype: Mapping[str, np.dtype[Any]]
     sizes: Mapping[str, int]  # the example size of each symbolic dimension
+    other_sizes: Mapping[str, int]  # the sizes that the first ones were compared with
 
 
 @dataclass(slots=True)
@@ -74,12 +75,12 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
             break
     assert best is not None
     run, first, others = best
-    other = None
+    other, second = None, first
     for second in others:
         other = _infer_once(model, second)
         if sum(shape is None for shape in other.shape.values()) <= unknown:
             break
-    return _compare(run, other if others else run, first)
+    return _compare(run, other if others else run, first, second)
 
 
 def _candidates(
@@ -97,8 +98,7 @@ def _candidates(
             for dim, (name, axis) in dims.items():
                 ladder = LADDERS.get(ranks[name], LADDERS[4])
                 pair = batch if axis == 0 else ladder[min(rung, len(ladder) - 1)]
-                for chosen, size in zip(sets, pair, strict=True):
-                    chosen[dim] = given.get(dim, size)
+                sets[0][dim], sets[1][dim] = (given[dim], 2 * given[dim]) if dim in given else pair
             others = [sets[1], sets[0] | {d: sets[1][d] for d, (_, axis) in dims.items() if axis == 0}]
             others = [other for other in others if other != sets[0]]
             if (sets[0], others) not in tried:
@@ -166,6 +166,8 @@ def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
 
 def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
     """Compute the node's numbers, and its shapes where the whole-graph inference did not find them."""
+    if node.op_type == "If" and node.input[0] in run.number:
+        _infer_branch(model, run, node)
     opset = model.opsets.get(_domain(node.domain), 1)
     values = _node_values(run, node, opset)
     if values is not None:
@@ -181,6 +183,33 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
                 )
     if any(name and run.shape.get(name) is None for name in node.output):
         _infer_outputs(run, node, opset)
+
+
+def _infer_branch(model: Model, run: _Run, node: onnx.NodeProto) -> None:
+    """The outputs of an If whose condition is known are those of the branch taken; their values are no numbers."""
+    name = "then_branch" if run.number[node.input[0]].all() else "else_branch"
+    branch = next(a.g for a in node.attribute if a.name == name)
+    inner = _Run(dict(run.types), dict(run.shape), dict(run.number), dict(run.data), set(run.derived))
+    constants = [(t.name, t) for t in branch.initializer]
+    constants += [(n.output[0], n.attribute[0].t) for n in branch.node if _holds_tensor(n)]
+    for made, tensor in constants:
+        inner.shape[made] = tuple(tensor.dims)
+        inner.types[made] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= NUMBER_LIMIT and dtype_of(tensor.data_type) in _NUMBERS:
+            inner.data[made] = numpy_helper.to_array(tensor)
+    for child in branch.node:
+        if not _holds_tensor(child):
+            _infer_node(model, inner, child)
+    for output, result in zip(node.output, branch.output, strict=True):
+        if result.name in inner.types:
+            run.types[output], run.shape[output] = inner.types[result.name], inner.shape.get(result.name)
+        value = inner.number.get(result.name, inner.data.get(result.name))
+        if value is not None:
+            run.data[output] = value
+
+
+def _holds_tensor(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type == "Constant" and node.attribute[0].HasField("t"))
 
 
 def _node_values(run: _Run, node: onnx.NodeProto, opset: int) -> list[Array] | None:
@@ -229,7 +258,7 @@ def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
         run.shape[name] = _concrete(kind)
 
 
-def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int]) -> Shapes:
+def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int], others: Mapping[str, int]) -> Shapes:
     """What differs between two runs is dynamic; a tensor that the second run does not know is dynamic throughout."""
     dynamic: dict[str, tuple[bool, ...]] = {}
     dynamic_number: dict[str, npt.NDArray[np.bool_]] = {}
@@ -248,7 +277,7 @@ def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int]) -> Shap
         else:
             dynamic_number[name] = np.ones(number.shape, dtype=np.bool_)
     dtypes = {name: dtype_of(kind.tensor_type.elem_type) for name, kind in first.types.items()}
-    return Shapes(first.shape, dynamic, first.number, dynamic_number, dtypes, dict(sizes))
+    return Shapes(first.shape, dynamic, first.number, dynamic_number, dtypes, dict(sizes), dict(others))
 
 
 def recompute(model: Model, index: int, inputs: list[Array | None]) -> Array:

@@ -237,8 +237,10 @@ class Model:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes on disk, external data included."""
-        inside = sum(int(tensor.ByteSize()) + 4 for tensor in self.tensors.values())
-        return int(self.frame.ByteSize()) + inside + sum(map(external.length, self.tensors.values()))
+        rest = int(self.frame.graph.ByteSize())
+        graph = rest + sum(_field(int(tensor.ByteSize())) for tensor in self.tensors.values())
+        outside = sum(map(external.length, self.tensors.values()))
+        return int(self.frame.ByteSize()) - _field(rest) + _field(graph) + outside
 
     def with_node_names(self) -> Model:
         """The model with the name of `Node.name` written into every node, so that a profile can be attributed."""
@@ -278,6 +280,11 @@ class Model:
             entry = present.get(key) or frame.metadata_props.add()
             entry.key, entry.value = key, value
         return Model(frame, self.tensors, self.folder, self.source, self.outside)
+
+
+def _field(size: int) -> int:
+    """The bytes of a message of `size` bytes within another: its tag, its length (7 bits a byte), itself."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size
 
 
 def _domain(domain: str) -> str:

@@ -33,6 +33,9 @@ def show_report(console: Console, report: Report) -> None:
     _row(table, "parameters", report.params_before, report.params_after, _asked(report, "params"))
     _row(table, "MACs (batch 1)", report.macs_before, report.macs_after, _asked(report, "macs"))
     _row(table, "bytes", report.bytes_before, report.bytes_after)
+    if "sparsity" in report.targets:
+        asked, reached = report.targets["sparsity"]
+        table.add_row("indices removed", "", "", f"{reached:.3f} ({asked:g} asked)")
     if report.latency_before_ms is not None and report.latency_after_ms is not None:
         before, after = report.latency_before_ms, report.latency_after_ms
         table.add_row("latency", f"{before:.3f} ms", f"{after:.3f} ms", _speed(report))
@@ -52,7 +55,7 @@ def show_report(console: Console, report: Report) -> None:
     if left:
         console.print(Text(f"left whole, because pruning them could not be verified: {_names(left)}", style="yellow"))
     if report.latency_note is not None:
-        console.print(Text(f"latency: {report.latency_note}; {report.machine}"))
+        console.print(Text("; ".join(filter(None, (f"latency: {report.latency_note}", report.machine)))))
     if report.output is not None:
         console.print(Text(f"written: {report.output}"))
 

@@ -34,11 +34,20 @@ CUTS = [
     Cuts("groups that cross a concat", "x[N,3,6,6] -> y; h = Conv(x, W[4,3,3,3]); k = Conv(x, U[4,3,3,3]);"
          "c = Concat<axis=1>(h, k); g = Conv<group=4>(c, Q[8,2,1,1]); y = Conv(g, V[4,8,1,1])",
          {"W": 2, "W#2": 2, "U": 2, "Q": 2}),
+    Cuts("an If whose condition the shapes decide", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
+         "s = Shape<start=2,end=3>(h); c = Greater(s, {2});"
+         "p = If<then_branch = a () => (int64[4] o) { o = Constant<value = int64[4] {1,1,2,2}>() },"
+         "else_branch = b () => (int64[4] q) { q = Constant<value = int64[4] {1,1,1,1}>() }>(c); g = Tile(h, p);"
+         "y = Conv(g, V[4,8,1,1])", {"W": 8}),
     Cuts("a norm over the inner of two factors", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); r = Reshape(h, {0,5,2,4});"
          "g = LayerNormalization(r, S[4], B[4]); q = Reshape(g, {0,5,8}); y = MatMul(q, V[8,4])", {"W": 2}),
 ]  # fmt: skip
 
 REFUSES = [
+    Refuses("what the body of an If reads", "x[N,6], c[1]:bool -> y; h = MatMul(x, W[6,8]); "
+            "g = If<then_branch = a () => (float[N,8] o) { o = Neg(h) },"
+            "else_branch = b () => (float[N,8] q) { q = Relu(h) }>(c); y = MatMul(g, V[8,4])",
+            {"W.1": "read by the body of an If", "V.0": "no rule"}),
     Refuses("a Squeeze without axes drops another axis", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); u = Unsqueeze(h, {1});"
             "s = Squeeze(u); y = MatMul(s, V[8,4])", {"W.1": "Squeeze without axes"}),
     Refuses("positions are counted along the width", "x[N,6] -> y; a = MatMul(x, A[6,8]); d = Shape<start=1>(a);"

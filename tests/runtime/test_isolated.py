@@ -126,10 +126,12 @@ def test_what_native_code_prints_does_not_reach_the_results() -> None:
     assert (done.stdout, done.stderr) == (b"result", b"noise")
 
 
-def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The last line on stderr is the reason."""
-    monkeypatch.setattr(isolated, "_environment", lambda: {**os.environ, "PYTHONHOME": "", "PYTHONPATH": os.devnull})
-    monkeypatch.chdir("/")
+    (tmp_path / "onnxprune").mkdir()
+    (tmp_path / "onnxprune" / "__init__.py").write_text("import a_module_that_is_missing\n", encoding="utf-8")
+    monkeypatch.setattr(isolated, "_environment", lambda: {**os.environ, "PYTHONPATH": str(tmp_path)})
+    monkeypatch.chdir(tmp_path)
     with Isolated() as worker, pytest.raises(RunFailed, match=r"ended with code 1: .*[Nn]o module named"):
         worker.run(linear(), [X])
 
