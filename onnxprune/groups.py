@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from onnxprune.dimensions import Atom, Dimension, Product, Sum, atoms
 from onnxprune.model import Model, Node
 
-__all__ = ["KINDS", "Group", "Site", "kinds_of", "names_of"]
+__all__ = ["KINDS", "Group", "Site", "kinds_of", "names_of", "shared_module"]
 
 KINDS = ("channel", "head", "query head", "query/key width", "value width", "head width", "group")
 
@@ -110,23 +110,26 @@ def names_of(
         if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
             name = _readable(consumer[first][0])
         if kinds[atom] not in ("channel", "group"):
-            modules = [_module(site.tensor, consumer[site.tensor][0]) for site in found]
-            name = _attention([module for module in modules if module], kinds[atom]) or name
+            name = _attention(shared_module([(s.tensor, consumer[s.tensor][0]) for s in found]), kinds[atom]) or name
         taken[name] = taken.get(name, 0) + 1
         names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
     return names
 
 
-def _attention(modules: Sequence[Sequence[str]], kind: str) -> str:
-    """`encoder.layer.3.attention heads`: the innermost module around all of `modules`, and what they share."""
-    shared = list(modules[0]) if modules else []
+def _attention(module: str, kind: str) -> str:
+    """`encoder.layer.3.attention heads`: the module around all weights, and what they share."""
+    said = "" if "att" in module.rpartition(".")[2].lower() else " attention"
+    return f"{module}{said} {_LABELS.get(kind, kind)}" if module else ""
+
+
+def shared_module(weights: Iterable[tuple[str, Node]]) -> str:
+    """The innermost module around all weights (each with a node that reads it); empty where names tell of none."""
+    modules = [module for module in (_module(tensor, reader) for tensor, reader in weights) if module]
+    shared = modules[0] if modules else []
     for module in modules[1:]:
         same = [a == b for a, b in zip(shared, module, strict=False)]
         shared = shared[: same.index(False) if False in same else len(same)]
-    if not shared:
-        return ""
-    said = "" if "att" in shared[-1].lower() else " attention"
-    return f"{'.'.join(shared)}{said} {_LABELS.get(kind, kind)}"
+    return ".".join(shared)
 
 
 def _module(tensor: str, reader: Node) -> list[str]:

@@ -28,7 +28,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("rules",),
     ("groups", "centring"),
     ("dependency",),
-    ("plan", "explanation", "rescaling"),
+    ("plan", "explanation", "rescaling", "branches"),
     ("cut", "stamp"),
     ("cost",),
     ("criteria", "allocators"),
