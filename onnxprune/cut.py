@@ -18,7 +18,8 @@ from onnxprune.dimensions import Dimension, Mask, Product, count, keep_mask
 from onnxprune.model import Array, Edit, Model, recompute
 from onnxprune.plan import Plan
 from onnxprune.rescaling import rescale
-from onnxprune.rules.facts import Attribute, Counts, Indexes, Operand, Reads
+from onnxprune.rules.facts import Attribute, Counts, Default, Indexes, Operand, Reads
+from onnxprune.silencing import Silencer
 
 __all__ = ["mask", "shrink"]
 
@@ -59,20 +60,13 @@ def mask(analysis: Analysis, plan: Plan) -> Model:
         kept = cut.masks(name)[statement.fact.axis]
         if kept is not None:
             silent[statement.node, operand].append((statement.fact.axis, kept))
+    silencer = Silencer(analysis, edit)
     for (node, operand), axes in silent.items():
-        name = model.nodes[node].inputs[operand]
-        dims = analysis.axes[name]
-        factor: Array = np.ones((1,) * len(dims), dtype=np.bool_)
+        rank = len(analysis.axes[model.nodes[node].inputs[operand]])
+        keep: Mask = np.ones((1,) * rank, dtype=np.bool_)
         for axis, kept in axes:
-            factor = factor & kept.reshape([-1 if k == axis else 1 for k in range(len(dims))])
-        if name in model.weights:
-            weight = model.array(name)
-            silenced = edit.add(f"{name}__silenced", weight * factor.astype(weight.dtype))
-        else:
-            dtype = analysis.shapes.dtype[name]
-            zeros = edit.add(f"{name}__keep", factor.astype(dtype))
-            silenced = edit.insert(node, "Mul", [name, zeros], f"{name}__silenced")
-        edit.connect(node, operand, silenced)
+            keep = keep & kept.reshape([-1 if k == axis else 1 for k in range(rank)])
+        silencer.silence(model.nodes[node], operand, keep)
     return edit.done()
 
 
@@ -88,6 +82,7 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
     covered = _correct_numbers(cut, edit, numbers)
     _keep_values(cut, edit, numbers, covered)
     rescale(analysis, cut.counts, edit)
+    _write_defaults(cut, edit)
     for name in analysis.axes:
         masks = cut.masks(name)
         if any(m is not None for m in masks):
@@ -344,3 +339,11 @@ def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[in
             differs = before != after
             if np.shape(after) == before.shape and np.any(differs & ~shapes.dynamic_number[name]):
                 edit.connect(node.index, position, edit.add(f"{name}__value", before))
+
+
+def _write_defaults(cut: _Cut, edit: Edit) -> None:
+    """An attribute that is left out and derived from a size that changes is written down as it was."""
+    for statement in cut.analysis.notes(Default):
+        assert isinstance(statement.fact, Default)
+        if any(cut.size(dim) != dim.size for dim in statement.fact.dims):
+            edit.set_attribute(statement.node, statement.fact.name, statement.fact.value)

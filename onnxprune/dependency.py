@@ -18,7 +18,7 @@ from onnxprune.groups import Group, Site, kinds_of, names_of
 from onnxprune.model import Model, Node, Shapes, infer
 from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Call, Tensor
-from onnxprune.rules.facts import Fact, Fixed, Reads, Role, Same, Work
+from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
@@ -251,7 +251,8 @@ class _Analyser:
             return
         for name in (*node.inputs, *node.outputs):
             if name and self.tensors[name] is None:
-                self.fix_node(node, f"the shape of {name!r} is not known")
+                unknown = f"the shape of {name!r} is not known"
+                self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
                 return
         call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units,
                     lambda name: added_back(name, self.readers, self.shapes.shape, self.live))  # fmt: skip
@@ -260,11 +261,13 @@ class _Analyser:
             self.state(node.index, fact)
             if isinstance(fact, Same):
                 spoken.update(_ids(fact.left), _ids(fact.right))
-            elif isinstance(fact, Fixed):
-                spoken.update(_ids(fact.dim))
             elif isinstance(fact, Reads):
                 spoken.add(self.axes[node.inputs[fact.operand]][fact.axis].id)
-        for tensor in inputs:
+            elif isinstance(fact, Counts):
+                spoken.update(atom for dim in fact.dims if dim is not None for atom in _ids(dim))
+            elif isinstance(fact, Fixed):
+                spoken.update(_ids(fact.dim))
+        for tensor in (*inputs, *outputs):
             for dim in tensor.dims if tensor is not None else ():
                 if dim.size > 1 and dim.id not in spoken:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))

@@ -1,40 +1,53 @@
 """What a pruned model carries of how it was made, so that anyone can prove it again: its plan, its origin.
 
-It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its name and its keep mask (bits,
-first index first, in hex), and which kinds of fixed dimensions were open, where any were.
+It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its place and its keep mask (bits,
+first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
+groups are for readers, and may read better in a later version. Then, where there are any, the kinds of fixed dimensions
+that were open, and the residual branches that were dropped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from onnxprune.dependency import Analysis
-from onnxprune.dimensions import Mask
+from onnxprune.branches import Branch, branches_of
+from onnxprune.dependency import Analysis, Group
+from onnxprune.dimensions import Mask, keep_mask
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 
-__all__ = ["KEY", "check_origin", "plan_of", "read", "stamped"]
+__all__ = ["KEY", "check_origin", "dropped_of", "plan_of", "read", "stamped"]
 
 KEY = "onnxprune"
 FORMAT = 1
 
 
-def stamped(model: Model, analysis: Analysis, plan: Plan) -> Model:
-    """`model` with the stamp of the plan that made it from the analysed one."""
+def stamped(model: Model, analysis: Analysis, plan: Plan, dropped: Sequence[str] = ()) -> Model:
+    """`model` with the stamp of how it was made from the analysed one; `dropped` names Adds that lost a branch."""
     kept = {
-        group.name: np.packbits(plan.keep[group.atom.id]).tobytes().hex()
+        place_of(group): np.packbits(plan.keep[group.atom.id]).tobytes().hex()
         for group in analysis.groups
         if group.atom.id in plan.keep
     }
     stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
     if analysis.allow:
         stamp["allow"] = sorted(analysis.allow)
+    if dropped:
+        stamp["dropped"] = list(dropped)
     return model.with_metadata({KEY: json.dumps(stamp)})
+
+
+def place_of(group: Group) -> str:
+    """Where in the weights the group's first index is first met."""
+    site = group.sites[0]
+    first = np.arange(group.size) != 0
+    offset = int(np.argmin(keep_mask(site.dim, {group.atom.id: first})))
+    return f"{site.tensor}[{site.axis}]+{offset}"
 
 
 def read(model: Model) -> Mapping[str, Any]:
@@ -64,7 +77,7 @@ def read(model: Model) -> Mapping[str, Any]:
         or not all(isinstance(size, int) and size > 0 for size in sizes.values())
         or not isinstance(keep, dict)
         or not all(isinstance(bits, str) for bits in keep.values())
-        or not isinstance(stamp.setdefault("allow", []), list)
+        or not all(isinstance(stamp.setdefault(key, []), list) for key in ("allow", "dropped"))
     ):
         raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp
@@ -80,6 +93,16 @@ def check_origin(model: Model, original: Model) -> None:
         )
 
 
+def dropped_of(model: Model, analysis: Analysis) -> list[Branch]:
+    """The branches that the stamp of `model` says were dropped; `VerificationFailed` for one that there is not."""
+    branches = {analysis.model.nodes[branch.node].name: branch for branch in branches_of(analysis)}
+    stated = read(model)["dropped"]
+    for name in stated:
+        if name not in branches:
+            raise VerificationFailed(f"{model.source!r} states a dropped branch into {name!r}, where there is none")
+    return [branches[name] for name in stated]
+
+
 def plan_of(model: Model, analysis: Analysis) -> Plan:
     """The plan that the stamp of `model` states, for the analysed original.
 
@@ -87,26 +110,26 @@ def plan_of(model: Model, analysis: Analysis) -> Plan:
     """
     stamp = read(model)
     check_origin(model, analysis.model)
-    groups = {group.name: group for group in analysis.groups}
+    groups = {place_of(group): group for group in analysis.groups}
     keep = {}
-    for name, text in stamp["keep"].items():
-        group = groups.get(name)
+    for place, text in stamp["keep"].items():
+        group = groups.get(place)
         if group is None:
             raise VerificationFailed(
-                f"{model.source!r} states a cut of {name!r}, which this version of onnxprune does not find as a group "
+                f"{model.source!r} states a cut at {place!r}, which this version of onnxprune does not find as a group "
                 "of the original: use the version that wrote it"
             )
-        keep[group.atom.id] = _mask(model, name, text, group.size)
+        keep[group.atom.id] = _mask(model, place, text, group.size)
     return Plan.of(analysis.groups, keep)
 
 
-def _mask(model: Model, name: str, text: str, size: int) -> Mask:
+def _mask(model: Model, place: str, text: str, size: int) -> Mask:
     try:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
     except ValueError:
         bits = np.zeros(0, dtype=np.uint8)
     if not size <= bits.size < size + 8:
         raise UsageError(
-            f"{model.source!r}: its {KEY!r} metadata is damaged: the mask of group {name!r} is not one of {size} bits"
+            f"{model.source!r}: its {KEY!r} metadata is damaged: the mask at {place!r} is not one of {size} bits"
         )
     return bits[:size].astype(np.bool_)

@@ -13,6 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from onnxprune import cut
+from onnxprune.branches import Branch, silence
 from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import VerificationFailed
@@ -130,6 +131,19 @@ class Verifier:
         if wrong is not None:
             return replace(self._failed(wrong), exact=False)
         return replace(verdict, exact=False, change=change(before, after))
+
+    def check_without(self, dropped: Sequence[Branch], pruned: Model) -> Verdict:
+        """Whether `pruned` is the original with these branches silent, and how far its outputs are from it."""
+        verdict = self.same(silence(self.analysis, dropped), pruned)
+        return self.measure(pruned, verdict) if verdict.passed and dropped else verdict
+
+    def change_of(self, other: Model) -> Change:
+        """How far the outputs of another model are from the original's; infinitely, where it does not run."""
+        self._noise()
+        try:
+            return change(self._run(self.analysis.model), self._run(other))
+        except RunFailed:
+            return Change(float("inf"), None, "")
 
     def _compare(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
         masked, shrunk = cut.mask(self.analysis, plan), cut.shrink(self.analysis, plan) if shrunk is None else shrunk

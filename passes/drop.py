@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.passmanager import option
-from onnxprune.unit import Unit
+from onnxprune.unit import Dropping, Unit
 
 if TYPE_CHECKING:
     from onnxprune.branches import Branch
@@ -23,7 +23,7 @@ __all__ = ["Drop"]
 class Drop:
     """Ranks residual branches by their effect, drops the least, and proves that dropping is silencing.
 
-    That it is the right thing to do nobody can prove: the change of the outputs is measured, and the model is not exact.
+    That it is the right thing to do nobody can prove: the change of the outputs is measured, the model is not exact.
     """
 
     name: ClassVar[str] = "drop"
@@ -47,28 +47,28 @@ class Drop:
 
     def run(self, unit: Unit) -> Unit:
         """Find, rank, drop, verify."""
-        from onnxprune.branches import branches_of, drop, silence
+        from onnxprune.branches import branches_of, drop
         from onnxprune.plan import Plan
         from onnxprune.verification import Verifier, feeds_for
 
         assert unit.analysis is not None
         analysis = unit.analysis
         branches = self._chosen(unit.source.source, branches_of(analysis))
-        feeds = feeds_for(unit.source, analysis.shapes.sizes, unit.samples, self.seed)
+        feeds = feeds_for(
+            unit.source, analysis.shapes.sizes, unit.samples, self.seed, others=analysis.shapes.other_sizes
+        )
         with Verifier(analysis, feeds, self.threads) as verifier:
             effects = self._effects(unit, branches, verifier)
             ranked = sorted(branches, key=lambda b: (effects[b.name], b.node))
             dropped = ranked[: round(self.sparsity * len(branches))]
             model = drop(analysis, dropped)
-            verdict = verifier.same(silence(analysis, dropped), model)
-            if verdict.passed and dropped:
-                verdict = verifier.measure(model, verdict)
+            verdict = verifier.check_without(dropped, model)
         if not verdict.passed:
             raise VerificationFailed(
                 f"the model without {len(dropped)} branches is not the one in which they are silent: {verdict.detail}. "
                 "Nothing was written; please report this model"
             )
-        told = tuple((b.name, effects[b.name], b in dropped) for b in branches)
+        told = tuple(Dropping(b.name, unit.source.nodes[b.node].name, effects[b.name], b in dropped) for b in branches)
         return replace(unit, plan=Plan.of(analysis.groups, {}), model=model, verdict=verdict, branches=told,
                        notes=(*unit.notes, *self._notes(unit)))  # fmt: skip
 
@@ -81,7 +81,9 @@ class Drop:
         for pattern in (*self.include, *self.exclude):
             if not any(fnmatchcase(branch.name, pattern) for branch in branches):
                 names = ", ".join(branch.name for branch in branches[:8]) or "none"
-                raise UsageError(f"the pattern {pattern!r} matches no residual branch of {source!r}; branches are {names}")
+                raise UsageError(
+                    f"the pattern {pattern!r} matches no residual branch of {source!r}; branches are {names}"
+                )
         if not branches:
             raise UsageError(f"{source!r} has no residual branch that could be dropped")
         wanted = [b for b in branches if not self.include or any(fnmatchcase(b.name, p) for p in self.include)]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Select"]
 
+GRANULARITIES = ("channel", "head", "branch")  # branches have a pipeline of their own, which api.prune chooses
+
 
 @dataclass(frozen=True)
 class Select:
@@ -29,7 +31,7 @@ class Select:
     gives: ClassVar[frozenset[str]] = frozenset({"candidates"})
 
     granularity: str = option(
-        "channel", "What is removed: indices of any group, or only whole heads.", choices=("channel", "head")
+        "channel", "What is removed: indices of any group, whole heads, or residual branches.", choices=GRANULARITIES
     )
     include: tuple[str, ...] = option((), "Prune only groups of that name, or else those that cut it.", "PATTERN")
     exclude: tuple[str, ...] = option((), "Leave alone groups of that name, or else those that cut it.", "PATTERN")
@@ -37,6 +39,8 @@ class Select:
     def run(self, unit: Unit) -> Unit:
         """Filter the groups; a pattern that matches nothing is a mistake of the user's."""
         assert unit.analysis is not None
+        if self.granularity == "branch":
+            raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")
         included = self._matching(unit, self.include) if self.include else set(unit.analysis.groups)
         chosen = included - self._matching(unit, self.exclude)
         if self.granularity == "head":

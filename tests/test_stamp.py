@@ -71,11 +71,11 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "no digest": lambda s: {**s, "original": None},
     "sizes that are none": lambda s: {**s, "sizes": {"N": "3"}},
     "no masks": lambda s: {**s, "keep": [1]},
-    "a mask that is no text": lambda s: {**s, "keep": {"A": 7}},
-    "a mask that is no hex": lambda s: {**s, "keep": {"A": "xy"}},
-    "a mask that is too short": lambda s: {**s, "keep": {"A": "ff"}},
-    "a mask that is too long": lambda s: {**s, "keep": {"A": "ffffff"}},
-    "a mask that keeps nothing": lambda s: {**s, "keep": {"A": "0000"}},
+    "a mask that is no text": lambda s: {**s, "keep": {"A[1]+0": 7}},
+    "a mask that is no hex": lambda s: {**s, "keep": {"A[1]+0": "xy"}},
+    "a mask that is too short": lambda s: {**s, "keep": {"A[1]+0": "ff"}},
+    "a mask that is too long": lambda s: {**s, "keep": {"A[1]+0": "ffffff"}},
+    "a mask that keeps nothing": lambda s: {**s, "keep": {"A[1]+0": "0000"}},
     "a size of no dimension": lambda s: {**s, "sizes": {"M": 3}},
 }
 
@@ -92,7 +92,7 @@ def test_a_damaged_stamp_is_said_to_be_so(onnxprune: Commands, pruned: Model, wh
 
 def test_a_cut_of_a_group_that_is_none(pruned: Model) -> None:
     changed = pruned.with_metadata({stamp.KEY: json.dumps({**stamp.read(pruned), "keep": {"other": "ff"}})})
-    with pytest.raises(VerificationFailed, match=r"states a cut of 'other', which this version .* does not find"):
+    with pytest.raises(VerificationFailed, match=r"states a cut at 'other', which this version .* does not find"):
         api.verify("m.onnx", changed)
 
 

@@ -22,7 +22,7 @@ ONCE_WRONG = [
 def test_what_went_wrong_once_is_proven(name: str, why: str, zoo: Path) -> None:
     """Verified, or nothing is cut; and not above the reference."""
     entry = next(entry for entry in index(zoo) if entry["name"] == name)
-    row = trial(zoo, entry, references(zoo)[name], seed=0)
+    row = trial(zoo, entry, references(zoo)[name], "random", seed=0)
     assert row.verdict in ("verified", "refused"), row
     assert not row.above, row
 
@@ -32,9 +32,9 @@ def test_the_summary_counts_and_the_table_holds_what_is_odd() -> None:
     rows = [
         Row("a", "verified", ratio=0.25, reference=0.25),
         Row("b", "verified", ratio=0.5, reference=0.4),
-        Row("c", "wrong", ratio=0.75, reference=math.nan, detail="output 'y': relative error 1"),
+        Row("c", "partly", ratio=0.75, reference=math.nan, detail="output 'y': relative error 1"),
     ]
     assert (
-        summary(rows) == "3 graphs: 2 verified, 1 wrong, 0 refused, 0 failed; 1 above the reference; mean ratio 0.500"
+        summary(rows) == "3 graphs: 2 verified, 1 partly, 0 refused, 0 failed; 1 above the reference; mean ratio 0.500"
     )
     assert [line.split(" | ")[0] for line in markdown(rows).splitlines()[4:]] == ["| b", "| c"]

@@ -44,7 +44,7 @@ class Edit:
         self._inputs[node, position] = name
 
     def set_attribute(self, node: int, name: str, value: Any) -> None:
-        """Set an attribute (an int or a list of ints), or remove it with None."""
+        """Set an attribute (a number or a list of ints), or remove it with None."""
         self._attributes[node, name] = value
 
     def insert(self, before: int, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -65,6 +65,11 @@ class Edit:
     def array(self, name: str) -> Array:
         """The values of a constant tensor, with the changes so far."""
         return self._weights[name] if name in self._weights else self.model.array(name)
+
+    @staticmethod
+    def type_number(dtype: np.dtype[Any]) -> int:
+        """The number by which Cast's attribute `to` calls an element type."""
+        return int(helper.np_dtype_to_tensor_dtype(dtype))
 
     def resize(self, name: str, sizes: Sequence[int | None]) -> None:
         """Correct what the graph states of a tensor's shape; None where an axis keeps what is stated."""

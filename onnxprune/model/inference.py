@@ -17,6 +17,7 @@ import onnx
 from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
+from onnxprune.model.contrib_shapes import infer_contrib
 from onnxprune.model.inputs import symbol, symbols
 from onnxprune.model.model import Model, _domain, dtype_of
 from onnxprune.model.numbers import evaluate
@@ -29,6 +30,7 @@ NUMBER_LIMIT = 4096  # elements; a larger integer tensor is data, not a number
 FLOAT_LIMIT = 16  # elements; a small float vector may be the scales of a Resize: its value is known to inference
 BATCH = (11, 13)  # primes that nothing else is a multiple of, and no batch that a verification runs
 _NUMBERS = tuple(np.dtype(t) for t in (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16))
+LIKE_FIRST_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers no shapes for them
 LADDERS = {2: ((17, 23), (128, 160), (512, 544)), 3: ((17, 23), (512, 544), (16000, 16160)),
            4: ((224, 256), (64, 96), (32, 64), (512, 544)), 5: ((32, 64), (112, 128))}  # fmt: skip
 
@@ -241,7 +243,13 @@ def _is_number(value: Array) -> bool:
 def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
     for name in node.output:
         run.shape.setdefault(name, None)
+    if node.op_type in LIKE_FIRST_INPUT and _domain(node.domain) == "" and node.input[0] in run.types:
+        run.types[node.output[0]] = run.types[node.input[0]]
+        run.shape[node.output[0]] = run.shape[node.input[0]]
+        return
     if not onnx.defs.has(node.op_type, opset, _domain(node.domain)):
+        for name, kind in infer_contrib(node, run.types).items():
+            run.types[name], run.shape[name] = kind, _concrete(kind)
         return
     schema = onnx.defs.get_schema(node.op_type, opset, _domain(node.domain))
     types = {name: run.types[name] for name in node.input if name in run.types}
@@ -251,8 +259,8 @@ def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
     data = {name: numpy_helper.from_array(value, name) for name, value in known.items() if value is not None}
     try:
         made = shape_inference.infer_node_outputs(schema, node, types, data)
-    except (shape_inference.InferenceError, RuntimeError):  # what onnx cannot infer stays unknown: a fact, no failure
-        return
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+        return  # what onnx cannot infer stays unknown: a fact, no failure
     for name, kind in made.items():
         run.types[name] = kind
         run.shape[name] = _concrete(kind)

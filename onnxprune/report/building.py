@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from onnxprune.cost import Costs
-from onnxprune.dependency import Analysis, Group
+from onnxprune.dependency import Analysis, Group, analyse
 from onnxprune.jsontext import json_text
 from onnxprune.model import Model
-from onnxprune.report.report import SCHEMA_VERSION, FixedAxis, GroupReport, Report
+from onnxprune.report.report import SCHEMA_VERSION, BranchReport, FixedAxis, GroupReport, Report
 from onnxprune.runtime.machine import this_machine
 from onnxprune.unit import Unit
 from onnxprune.weights import nonzeros, parameters
@@ -86,12 +86,13 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
             GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
+        branches=tuple(BranchReport(b.name, b.node, b.effect, b.dropped) for b in unit.branches),
         params_before=before,
         params_after=after,
         nonzero_before=nonzeros(unit.source),
         nonzero_after=nonzeros(written),
         macs_before=costs.macs(),
-        macs_after=costs.macs(plan.counts),
+        macs_after=costs.macs(plan.counts) if not unit.branches else _macs(written, analysis),
         bytes_before=unit.source.size_bytes,
         bytes_after=written.size_bytes,
         sparsity=1 - after / before if before else 0.0,
@@ -113,6 +114,11 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         seconds=dict(unit.seconds),
         **_latency(unit),
     )
+
+
+def _macs(model: Model, original: Analysis) -> int:
+    """What a model that lacks whole branches costs, at the sizes of the original."""
+    return Costs.of(analyse(model, original.shapes.sizes)).macs()
 
 
 def _latency(unit: Unit) -> dict[str, Any]:

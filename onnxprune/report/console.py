@@ -28,7 +28,10 @@ NUMBERS = frozenset(
 
 def show_report(console: Console, report: Report) -> None:
     """The result of a run: what it weighs and costs before and after, what was cut, what was left alone."""
-    _show_groups(console, report)
+    if report.branches:
+        _show_branches(console, report)
+    else:
+        _show_groups(console, report)
     table = _table("", "before", "after", "ratio")
     _row(table, "parameters", report.params_before, report.params_after, _asked(report, "params"))
     _row(table, "MACs (batch 1)", report.macs_before, report.macs_after, _asked(report, "macs"))
@@ -80,6 +83,15 @@ def _speed(report: Report) -> str:
         speedup, low, high, word = 1 / speedup, 1 / high, 1 / low, "slower"
     claim = f"{speedup:.2f}x {word} ({low:.2f} to {high:.2f})"
     return claim if report.speedup_significant else f"not sure: {claim}"
+
+
+def _show_branches(console: Console, report: Report) -> None:
+    table = _table("residual branch", "effect", "")
+    for branch in sorted(report.branches, key=lambda b: b.effect)[:SHOWN]:
+        _add(table, branch.name, f"{branch.effect:.2g}", "dropped" if branch.dropped else "")
+    if len(report.branches) > SHOWN:
+        table.add_row(f"{len(report.branches) - SHOWN} more, see --json", "", "")
+    console.print(table)
 
 
 def _show_groups(console: Console, report: Report) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnxprune.jsontext import json_text
 
-__all__ = ["MEASURED", "SCHEMA_VERSION", "FixedAxis", "GroupReport", "Report"]
+__all__ = ["MEASURED", "SCHEMA_VERSION", "BranchReport", "FixedAxis", "GroupReport", "Report"]
 
 SCHEMA_VERSION = 1
 MEASURED = (
@@ -36,6 +36,16 @@ class GroupReport:
     sites: tuple[str, ...]
     criterion: str
     kind: str = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchReport:
+    """A residual branch into the Add `node`: its effect by the criterion, and whether it was dropped."""
+
+    name: str
+    node: str
+    effect: float
+    dropped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Report:
     pipeline: tuple[Mapping[str, Any], ...] = ()
     groups: tuple[GroupReport, ...] = ()
     fixed: tuple[FixedAxis, ...] = ()
+    branches: tuple[BranchReport, ...] = ()
     params_before: int = 0
     params_after: int = 0
     nonzero_before: int = 0

@@ -5,12 +5,18 @@ of the nodes cannot matter, and it never edits.
 """
 
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
+    attention,
     contraction,
     elementwise,
+    equivalents,
     indexing,
     joining,
+    microsoft,
     movement,
+    nature,
     normalization,
+    quantized,
+    recurrent,
     reduction,
     spatial,
 )

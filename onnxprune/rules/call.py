@@ -73,6 +73,10 @@ class Call:
         """Input `index`, or None where the node does not have it."""
         return self.inputs[index] if index < len(self.inputs) else None
 
+    def output(self, index: int) -> Tensor | None:
+        """Output `index`, or None where the node does not have it."""
+        return self.outputs[index] if index < len(self.outputs) else None
+
     def number(self, index: int) -> list[Any] | None:
         """The known values of input `index` as a flat list, or None where it is absent or not known."""
         tensor = self.input(index)

@@ -30,7 +30,44 @@ def _groups(n: Call, per_group_in: Dimension, per_group_out: Dimension) -> tuple
 @rule("Conv")
 def conv(n: Call) -> Iterator[Fact]:
     """x[1] is G x w[1], w[0] and y[1] are G x co; depthwise is the case |w[1]| = 1. w[1] is contracted."""
-    x, y, w, bias = n.x, n.y, n.inputs[1], n.input(2)
+    yield from _convolution(n, n.input(2))
+
+
+@rule("DeformConv")
+def deform_conv(n: Call) -> Iterator[Fact]:
+    """A convolution; offsets and mask have, for each of `offset_group` parts of the channels, a number of indices."""
+    yield from _convolution(n, n.input(3))
+    parts = n.new(int(n.attribute("offset_group", 1)))
+    yield Same(n.x[1], merged(parts, n.new(n.x.shape[1] // parts.size)))
+    yield Counts(Attribute("offset_group"), (parts,))
+    for tensor in (n.inputs[2], n.input(4)):
+        if tensor is not None:
+            inside = n.new(tensor.shape[1] // parts.size)
+            yield Same(tensor[0], n.x[0])
+            yield Same(tensor[1], merged(parts, inside))
+            yield Fixed(inside, "one index for each place in the window")
+            yield from windows(tensor)
+
+
+@rule("CausalConvWithState")
+def causal_conv(n: Call) -> Iterator[Fact]:
+    """A depthwise convolution along the last axis: every channel is on its own, in the state that it carries, too."""
+    w, bias = n.inputs[1], n.input(2)
+    assert w is not None
+    yield Same(w[0], n.x[1])
+    if bias is not None:
+        yield Same(bias[0], n.x[1])
+    for tensor in (n.x, n.input(3), *n.outputs):
+        if tensor is not None:
+            yield Same(tensor[0], n.x[0])
+            yield Same(tensor[1], n.x[1])
+            yield from windows(tensor)
+    yield Work(n.cost(n.y, but=(1,)) * w.shape[2], (w[0],))
+
+
+def _convolution(n: Call, bias: Tensor | None) -> Iterator[Fact]:
+    """What every convolution says of data, kernel, bias and output."""
+    x, y, w = n.x, n.y, n.inputs[1]
     assert w is not None
     out = n.new(w.shape[0] // int(n.attribute("group", 1)))
     channels_in, channels_out, notes = _groups(n, w[1], out)
@@ -110,33 +147,58 @@ def matmul(n: Call) -> Iterator[Fact]:
 
 @rule("Einsum")
 def einsum(n: Call) -> Iterator[Fact]:
-    """Equal letters are one dimension; a letter that the output lacks is contracted."""
-    terms, _, result = str(n.attribute("equation")).replace(" ", "").partition("->")
-    if "..." in terms or not result:
-        yield from (Fixed(dim, "einsum with an ellipsis or without '->'") for dim in n.all_axes())
-        return
+    """Equal letters are one dimension; a letter that the output lacks is contracted.
+
+    An ellipsis stands for axes that are broadcast, paired from the right. Without an arrow the output has the axes of
+    the ellipsis, then the letters that occur once, in the order of the alphabet.
+    """
+    terms, arrow, result = str(n.attribute("equation")).replace(" ", "").partition("->")
+    tensors = [t for t in n.inputs if t is not None]
+    written = [_axis_names(term, t.rank) for term, t in zip(terms.split(","), tensors, strict=True)]
+    every = [name for names in written for name in names]
+    if arrow:
+        made = _axis_names(result, n.y.rank)
+    else:
+        once = sorted(name for name in every if name.isalpha() and every.count(name) == 1)
+        made = [*sorted({name for name in every if not name.isalpha()}, key=int, reverse=True), *once]
     letters: dict[str, Atom] = {}
-    for tensor, term in [*zip(n.inputs, terms.split(","), strict=True), (n.y, result)]:
-        assert tensor is not None
-        for axis, letter in enumerate(term):
-            yield Same(letters.setdefault(letter, tensor[axis]), tensor[axis])
-    for letter in dict.fromkeys(terms.replace(",", "")):
-        if letter not in result:
-            places = [(k, t.index(letter)) for k, t in enumerate(terms.split(",")) if letter in t]
-            weights = [(k, axis) for k, axis in places if (t := n.inputs[k]) is not None and t.constant]
-            yield Reads(*(weights or places)[0])
-    if all(t is not None and t.live for t in n.inputs):
-        yield from _roles(letters, terms.split(","), result)
+    for tensor, names in [*zip(tensors, written, strict=True), (n.y, made)]:
+        for dim, name in zip(tensor.dims, names, strict=True):
+            if dim.size > 1:  # one index is broadcast
+                yield Same(letters.setdefault(name, dim), dim)
+    for name, dim in letters.items():
+        if name not in made:
+            yield Reads(*_read(tensors, written, name, dim.size))
+    if all(tensor.live for tensor in tensors):
+        yield from _roles(letters, written, made)
     yield Work(1, tuple(dim for dim in letters.values() if not _is_batch(n, dim)))
 
 
-def _roles(letters: dict[str, Atom], terms: list[str], result: str) -> Iterator[Role]:
+def _axis_names(term: str, rank: int) -> list[str]:
+    """The letter of every axis; the axes of an ellipsis are numbered from the right."""
+    before, dots, after = term.partition("...")
+    between = rank - len(before) - len(after) if dots else 0
+    return [*before, *map(str, range(between, 0, -1)), *after]
+
+
+def _read(tensors: list[Tensor], written: list[list[str]], name: str, size: int) -> tuple[int, int]:
+    """Where a letter is silenced: in a weight if one has it, else in the first operand."""
+    places = [
+        (operand, axis)
+        for operand, names in enumerate(written)
+        for axis, other in enumerate(names)
+        if other == name and tensors[operand].shape[axis] == size
+    ]
+    return next((place for place in places if tensors[place[0]].constant), places[0])
+
+
+def _roles(letters: dict[str, Atom], written: list[list[str]], made: list[str]) -> Iterator[Role]:
     """What each letter is in a product of activations."""
-    for letter, dim in letters.items():
-        if letter not in result:
+    for name, dim in letters.items():
+        if name not in made:
             yield Role("contracted", dim)
         else:
-            yield Role("batched" if all(letter in term for term in terms) else "carried", dim)
+            yield Role("batched" if all(name in names for names in written) else "carried", dim)
 
 
 def _is_batch(n: Call, dim: Atom) -> bool:

@@ -23,22 +23,26 @@ def broadcast(x: Tensor, y: Tensor) -> Iterator[Fact]:
             yield Same(a, b)
 
 
-@rule("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
-      "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
-      "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
-      "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu")  # fmt: skip
+@rule("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast", "Ceil", "Celu",
+      "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+      "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "RegexFullMatch", "Relu", "Round",
+      "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
+      "ThresholdedRelu")  # fmt: skip
 def unary(n: Call) -> Iterator[Fact]:
-    """Each output (Dropout has two) has the axes of the first input."""
+    """The output has the axes of the first input, as has Dropout's second one."""
     for y in n.outputs:
         if y is not None:
             yield from carry(n.x, y)
 
 
 @rule("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "CastLike", "Div", "Equal", "Greater",
-      "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum",
-      "Where", "Xor")  # fmt: skip
+      "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow",
+      "StringConcat", "Sub", "Sum", "SwiGLU", "Where", "Xor")  # fmt: skip
 def broadcasting(n: Call) -> Iterator[Fact]:
-    """All inputs are broadcast to the output; before opset 7 the second one may start at attribute `axis`."""
+    """All inputs are broadcast to the output.
+
+    Before opset 7 the second one may start at attribute `axis`.
+    """
     if n.opset < 7 and n.attribute("broadcast") and n.attribute("axis") is not None:
         yield from carry(n.x, n.y)
         other, start = n.inputs[1], n.attribute("axis")
@@ -63,11 +67,16 @@ def expand(n: Call) -> Iterator[Fact]:
     yield Counts(Operand(1), tuple(n.y[offset + k] if t > 1 else None for k, t in enumerate(target)))
 
 
-@rule("ConstantOfShape", "RandomNormal", "RandomUniform", "EyeLike", "RandomNormalLike", "RandomUniformLike",
-      "Bernoulli")  # fmt: skip
+@rule("ConstantOfShape")
 def constant_of_shape(n: Call) -> Iterator[Fact]:
-    """All indices of a tensor of one value are alike, so its shape operand only counts them; random ones are fixed."""
-    if n.op_type == "ConstantOfShape" and n.number(0) is not None:
+    """All indices of a tensor of one value are alike, so its shape operand only counts them."""
+    if n.number(0) is not None:
         yield Counts(Operand(0), n.y.dims)
     else:
-        yield from (Fixed(dim, "made anew at every run") for dim in n.y.dims)
+        yield from (Fixed(dim, "its shape is made at run time") for dim in n.y.dims)
+
+
+@rule("Shape", "Size")
+def shape(n: Call) -> Iterator[Fact]:
+    """Sizes are read, indices are not: what is made of them is computed again after a cut."""
+    yield from ()

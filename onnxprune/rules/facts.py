@@ -1,9 +1,9 @@
 """What a rule may say of one node.
 
-Two facts constrain the types: `Same` and `Fixed`. Six notes constrain nothing and tell others what they need:
+Two facts constrain the types: `Same` and `Fixed`. Seven notes constrain nothing and tell others what they need:
 where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
-index a dimension (so that the cut can correct them), which of its numbers average over a dimension, how much work
-the node does (so that costs are exact), and what part a dimension plays (so that heads are called heads).
+index a dimension, are derived from its size or average over it (so that the cut can correct or keep them), how much
+work the node does (so that costs are exact), and what part a dimension plays (so that heads are called heads).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = [
     "INEXACT",
     "Attribute",
     "Counts",
+    "Default",
     "Fact",
     "Fixed",
     "Indexes",
@@ -102,6 +103,18 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Default:
+    """Attribute `name` is `value` where the node leaves it out, because `dims` have the size that they have.
+
+    Such as the scale of attention, 1/sqrt of a head's width: a cut of `dims` must not change it, so it is written down.
+    """
+
+    name: str
+    value: float
+    dims: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Indexes:
     """The values of input `operand` are indices into `dim`."""
 
@@ -143,4 +156,4 @@ class Role:
     dim: Dimension
 
 
-Fact: TypeAlias = Same | Fixed | Reads | Counts | Indexes | Rescale | Work | Role
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Default | Indexes | Rescale | Work | Role

@@ -54,12 +54,13 @@ def gather_elements(n: Call) -> Iterator[Fact]:
 
 @rule("GatherND", "ScatterND")
 def gather_nd(n: Call) -> Iterator[Fact]:
-    """The leading axes that index tuples address are fixed; the trailing ones pass."""
+    """The axes that index tuples address are fixed; those before them (batches) and behind them pass."""
     indices = n.inputs[1]
     assert indices is not None
     batch = int(n.attribute("batch_dims", 0))
     addressed = batch + indices.shape[-1]
-    yield from (Fixed(dim, f"{n.op_type} picks its indices by value") for dim in (*n.x.dims[:addressed], *indices.dims))
+    by_value = (*n.x.dims[batch:addressed], *indices.dims[batch:])
+    yield from (Fixed(dim, f"{n.op_type} picks its indices by value") for dim in by_value)
     trailing = n.x.dims[addressed:]
     if n.op_type == "ScatterND":
         yield from carry(n.x, n.y)
@@ -69,7 +70,12 @@ def gather_nd(n: Call) -> Iterator[Fact]:
     else:
         made = n.y
     yield from (Same(a, b) for a, b in zip(trailing, made.dims[made.rank - len(trailing) :], strict=True))
-    yield from (Fixed(d, f"{n.op_type} picks its indices by value") for d in made.dims[: made.rank - len(trailing)])
+    for k in range(batch):
+        yield Same(n.x[k], indices[k])
+        yield Same(n.x[k], made[k])
+    yield from (
+        Fixed(d, f"{n.op_type} picks its indices by value") for d in made.dims[batch : made.rank - len(trailing)]
+    )
 
 
 @rule("OneHot")
@@ -79,9 +85,3 @@ def one_hot(n: Call) -> Iterator[Fact]:
     rest = [dim for k, dim in enumerate(n.y.dims) if k != axis]
     yield from (Same(a, b) for a, b in zip(n.x.dims, rest, strict=True))
     yield Fixed(n.y[axis], "OneHot writes it by value")
-
-
-@rule("NonMaxSuppression", "NonZero", "Range", "Multinomial", "Unique", "Compress")
-def by_value(n: Call) -> Iterator[Fact]:
-    """What is picked depends on values throughout: every axis is fixed."""
-    yield from (Fixed(dim, f"{n.op_type} works by value") for dim in n.all_axes())

@@ -109,7 +109,7 @@ def slice_(n: Call) -> Iterator[Fact]:
 
 @rule("Pad")
 def pad(n: Call) -> Iterator[Fact]:
-    """A padded axis is before + axis + after, all three prunable where the padding is a constant."""
+    """A padded axis is before + axis + after, all three prunable where the padding is a constant; less than 0 crops."""
     name = "pads" if n.opset >= 2 else "paddings"
     pads = n.number(1) if n.opset >= 11 else n.attribute(name)
     axes = range(n.x.rank) if n.input(3) is None else n.number(3)
@@ -124,9 +124,18 @@ def pad(n: Call) -> Iterator[Fact]:
         varies = axis in where and any(n.varies(1)[first :: len(axes)])
         if before == after == 0 and not varies:
             yield Same(x, y)
-        elif n.attribute("mode", "constant") != "constant" or min(before, after) < 0 or varies:
-            yield from (Fixed(dim, "padded from its own indices, or cropped") for dim in (x, y))
+        elif n.attribute("mode", "constant") != "constant" or varies:
+            yield from (Fixed(dim, "padded from its own indices, or by varying amounts") for dim in (x, y))
         else:
-            counts[first], counts[second] = made = n.new(before), n.new(after)
-            yield Same(y, joined(made[0], x, made[1]))
+            ends = (before, n.new(abs(before))), (after, n.new(abs(after)))
+            counts[first], counts[second] = ends[0][1], ends[1][1]
+            yield from _padded(n, x, y, *ends)
     yield Counts(Operand(1) if n.opset >= 11 else Attribute(name), tuple(counts))
+
+
+def _padded(n: Call, x: Atom, y: Atom, *ends: tuple[int, Atom]) -> Iterator[Fact]:
+    """What both have in common is in the middle; what a positive amount makes is in y, what a negative takes in x."""
+    core = n.new(x.size - sum(made.size for amount, made in ends if amount < 0))
+    for dim, sign in ((y, 1), (x, -1)):
+        before, after = ([made] if amount * sign > 0 else [] for amount, made in ends)
+        yield Same(dim, joined(*before, core, *after))

@@ -37,7 +37,10 @@ def flatten(n: Call) -> Iterator[Fact]:
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(n: Call) -> Iterator[Fact]:
-    """Axes of one index come or go. A Squeeze that names no axes would also drop an axis cut to one index: fixed."""
+    """Axes of one index come or go.
+
+    A Squeeze that names no axes would also drop an axis that is cut to one index: fixed.
+    """
     if n.op_type == "Squeeze" and n.axes() is None:
         yield from (Fixed(dim, "Squeeze without axes") for dim in n.x.dims)
     pairs = zip((d for d in n.x.dims if d.size != 1), (d for d in n.y.dims if d.size != 1), strict=True)

@@ -1,12 +1,12 @@
-"""Norms and quantization: per-channel parameters follow their axis, axes that share statistics are fixed."""
+"""Norms: per-channel parameters follow their axis, axes that share statistics are fixed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from onnxprune.rules.call import Call
+from onnxprune.rules.call import Call, merged
 from onnxprune.rules.elementwise import broadcast, carry
-from onnxprune.rules.facts import Attribute, Fact, Fixed, Operand, Reads, Rescale, Same
+from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Operand, Reads, Rescale, Same
 from onnxprune.rules.registry import rule
 
 STATISTICS = "its indices share the statistics of a norm"
@@ -46,6 +46,23 @@ def instance_normalization(n: Call) -> Iterator[Fact]:
     yield from (Fixed(dim, STATISTICS, "norm") for dim in n.x.dims[2:])
 
 
+@rule("GroupNormalization")
+def group_normalization(n: Call) -> Iterator[Fact]:
+    """Channels are groups x channels of a group: whole groups may go, what is inside shares statistics.
+
+    Scale and bias have one number per channel, before opset 21 one per group.
+    """
+    groups = n.new(int(n.attribute("num_groups")))
+    inside = n.new(n.x.shape[1] // groups.size)
+    yield from carry(n.x, n.y)
+    yield Same(n.x[1], merged(groups, inside))
+    yield Counts(Attribute("num_groups"), (groups,))
+    for tensor in n.inputs[1:]:
+        assert tensor is not None
+        yield Same(tensor[0], n.x[1] if n.opset >= 21 else groups)
+    yield from (Fixed(dim, STATISTICS, "norm") for dim in (inside, *n.x.dims[2:]))
+
+
 @rule("LayerNormalization", "RMSNormalization")
 def layer_normalization(n: Call) -> Iterator[Fact]:
     """Scale and bias are broadcast to the input. Every axis from `axis` on is averaged; a mean that is taken off
@@ -61,19 +78,3 @@ def layer_normalization(n: Call) -> Iterator[Fact]:
         for tensor in given:
             yield from (Same(a, b) for a, b in zip(n.x.dims[:first], tensor.dims, strict=False))
         yield from (Fixed(dim, STATISTICS, "" if given else "norm") for dim in n.x.dims[first:])
-
-
-@rule("QuantizeLinear", "DequantizeLinear")
-def quantize_linear(n: Call) -> Iterator[Fact]:
-    """Scale and zero point follow `axis` where there is one per index; blocks of several indices fix it."""
-    yield from carry(n.x, n.y)
-    axis = int(n.attribute("axis", 1)) % max(n.x.rank, 1)
-    for tensor in n.inputs[1:]:
-        if tensor is None or not tensor.rank or tensor.shape == (1,):
-            continue
-        if tensor.rank == 1:
-            yield Same(tensor[0], n.x[axis])
-            continue
-        for k, (a, b) in enumerate(zip(tensor.dims, n.x.dims, strict=True)):
-            yield Same(a, b) if k != axis else Fixed(b, "quantized in blocks")
-        yield Fixed(tensor[axis], "quantized in blocks")

@@ -68,10 +68,12 @@ def summing(n: Call) -> Iterator[Fact]:
         yield Reads(0, axis) if n.x.live else Fixed(n.x[axis], f"{n.op_type} mixes its indices", "norm")
 
 
-@rule("TopK", "Trilu", "LRN", "MeanVarianceNormalization")
+@rule("CumProd", "TopK", "Trilu", "LRN", "MeanVarianceNormalization")
 def mixing(n: Call) -> Iterator[Fact]:
     """The axes along which indices meet are fixed, the others pass."""
-    if n.op_type == "LRN":
+    if n.op_type == "CumProd":
+        axes = n.number(1) or range(n.x.rank)
+    elif n.op_type == "LRN":
         axes = [1]
     elif n.op_type == "Trilu":
         axes = [-2, -1]
@@ -83,6 +85,46 @@ def mixing(n: Call) -> Iterator[Fact]:
     for y in n.outputs:
         if y is not None:
             yield from carry(n.x, y, but=tuple(mixed) if n.op_type == "TopK" else ())
-    kind: Literal["", "norm"] = "" if n.op_type in ("TopK", "Trilu") else "norm"
+    kind: Literal["", "norm"] = "" if n.op_type in ("CumProd", "TopK", "Trilu") else "norm"
     for tensor in (n.x, *(y for y in n.outputs if y is not None)):
         yield from (Fixed(tensor[axis], f"{n.op_type} mixes its indices", kind) for axis in sorted(mixed))
+
+
+@rule("DFT", "STFT")
+def fourier(n: Call) -> Iterator[Fact]:
+    """The transformed axis and that of real and imaginary parts are fixed, the others pass; of STFT the batch alone."""
+    if n.op_type == "STFT":
+        passing: tuple[int, ...] = (0,)
+    else:
+        chosen = n.number(2) if n.input(2) is not None else [n.attribute("axis", 1 if n.opset < 20 else -2)]
+        passing = tuple(k for k in range(n.x.rank - 1) if chosen and k != int(chosen[0]) % n.x.rank)
+    yield from (Same(n.x[axis], n.y[axis]) for axis in passing)
+    for tensor in (n.x, n.y):
+        rest = (dim for axis, dim in enumerate(tensor.dims) if axis not in passing)
+        yield from (Fixed(dim, f"{n.op_type} mixes its indices") for dim in rest)
+
+
+@rule("Det")
+def determinant(n: Call) -> Iterator[Fact]:
+    """The last two axes are mixed, those before them pass."""
+    yield from (Same(a, b) for a, b in zip(n.x.dims[:-2], n.y.dims, strict=True))
+    yield from (Fixed(dim, "Det mixes its indices") for dim in n.x.dims[-2:])
+
+
+@rule("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
+def loss(n: Call) -> Iterator[Fact]:
+    """Classes are chosen by value; samples pass where the loss of each is wanted."""
+    labels, weights = n.inputs[1], n.input(2)
+    assert labels is not None
+    yield Fixed(n.x[1], f"{n.op_type} chooses among its indices")
+    if weights is not None:
+        yield Same(weights[0], n.x[1])
+    samples = (n.x[0], *n.x.dims[2:])
+    yield from map(Same, samples, labels.dims)
+    if n.attribute("reduction", "mean") == "none":
+        yield from map(Same, samples, n.y.dims)
+    else:
+        yield from (Fixed(dim, f"{n.op_type} mixes its indices") for dim in samples)
+    scores = n.output(1)
+    if scores is not None:
+        yield from carry(n.x, scores)

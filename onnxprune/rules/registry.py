@@ -8,22 +8,26 @@ from importlib.metadata import entry_points
 from typing import TypeAlias
 
 from onnxprune.rules.call import Call
-from onnxprune.rules.facts import Fact
+from onnxprune.rules.facts import Fact, Fixed
 
-__all__ = ["Registry", "Rule", "RuleFunction", "registry", "rule"]
+__all__ = ["Registry", "Rule", "RuleFunction", "fixed_by_nature", "registry", "rule"]
 
 RuleFunction: TypeAlias = Callable[[Call], Iterator[Fact]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule for the versions `since` to `until` (inclusive; None: no end) of one operator."""
+    """A rule for the versions `since` to `until` (inclusive; None: no end) of one operator.
+
+    `nature` is the reason why nothing that such a node touches can be pruned, whatever its attributes; "" elsewhere.
+    """
 
     domain: str
     op_type: str
     since: int
     until: int | None
     function: RuleFunction
+    nature: str = ""
 
     def covers(self, opset: int) -> bool:
         """Whether the rule speaks for this opset version."""
@@ -76,3 +80,13 @@ def rule(
         return function
 
     return register
+
+
+def fixed_by_nature(*op_types: str, reason: str, since: int = 1, domain: str = "") -> None:
+    """Register operators that no cut can pass through, with the reason; their shapes need not be known."""
+
+    def nothing_passes(n: Call) -> Iterator[Fact]:
+        yield from (Fixed(dim, f"{n.op_type} {reason}") for dim in n.all_axes())
+
+    for op_type in op_types:
+        registry.add(Rule(domain, op_type, since, None, nothing_passes, reason))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxprune.rules.call import Call
+from onnxprune.rules.call import Call, merged
 from onnxprune.rules.contraction import windows
 from onnxprune.rules.facts import Counts, Fact, Fixed, Operand, Same
 from onnxprune.rules.registry import rule
 
 
 @rule("AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool", "GridSample",
-      "MaxUnpool", "Col2Im")  # fmt: skip
+      "MaxUnpool")  # fmt: skip
 def pooling(n: Call) -> Iterator[Fact]:
     """Batch and channels pass, windows slide over the rest; MaxPool's flat indices cannot follow a cut."""
-    if n.op_type == "Col2Im":
-        yield from (Fixed(dim, "Col2Im merges channels and windows") for dim in n.all_axes())
-        return
     yield Same(n.x[0], n.y[0])
     yield Same(n.x[1], n.y[1])
     yield from windows(n.x, n.y)
@@ -28,15 +25,53 @@ def pooling(n: Call) -> Iterator[Fact]:
 
 @rule("Resize", "Upsample")
 def resize(n: Call) -> Iterator[Fact]:
-    """Axes that keep their size pass (their target size, if given, counts them); the others are fixed."""
+    """Axes that keep their size pass (their target size, if given, counts them); the others are fixed.
+
+    Where one scale is made for all the axes, or all are cropped, an axis passes only if it is not among them.
+    """
+    given = n.attribute("axes")
+    axes = range(n.x.rank) if given is None else [int(axis) % n.x.rank for axis in given]
+    sizes = n.number(3) if n.op_type == "Resize" and n.opset >= 11 else None
+    unknown = n.input(3) is not None and sizes is None
+    tied = sizes is not None and n.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
+    cropped = n.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
+    for axis, (a, b) in enumerate(zip(n.x.dims, n.y.dims, strict=True)):
+        varies = sizes is not None and axis in axes and n.varies(3)[axes.index(axis)] and not n.x.dynamic[axis]
+        if a.size != b.size or varies or (axis in axes and (unknown or tied or cropped)):
+            yield from (Fixed(a, "resized"), Fixed(b, "resized"))
+        else:
+            yield Same(a, b)
+    if sizes:
+        yield Counts(Operand(3), tuple(n.y[axis] for axis in axes))
+
+
+@rule("CenterCropPad")
+def center_crop_pad(n: Call) -> Iterator[Fact]:
+    """Axes that keep their size pass, and their target size counts them; the others are fixed."""
+    axes = n.attribute("axes") or range(n.x.rank)
     for a, b in zip(n.x.dims, n.y.dims, strict=True):
-        yield from (Same(a, b),) if a.size == b.size else (Fixed(a, "resized"), Fixed(b, "resized"))
-    yield from windows(n.x)
-    sizes = n.number(3) if n.op_type == "Resize" else None
-    if sizes is not None and len(sizes) == n.y.rank and n.opset >= 11:
-        yield Counts(Operand(3), n.y.dims)
-    elif sizes is None and n.op_type == "Resize" and n.input(3) is not None:
-        yield Fixed(n.y[1], "the sizes of a Resize are not known")
+        yield from (Same(a, b),) if a.size == b.size else (Fixed(a, "cropped or padded"), Fixed(b, "cropped or padded"))
+    if n.number(1) is None:
+        yield from (Fixed(n.x[axis], "the sizes of a CenterCropPad are not known") for axis in axes)
+    else:
+        yield Counts(Operand(1), tuple(n.y[axis] for axis in axes))
+
+
+@rule("Col2Im")
+def col2im(n: Call) -> Iterator[Fact]:
+    """x[1] is channels x places of the window; windows are added up in space."""
+    places = n.new(n.x.shape[1] // n.y.shape[1])
+    yield Same(n.x[0], n.y[0])
+    yield Same(n.x[1], merged(n.y[1], places))
+    yield Fixed(places, "the places of a window")
+    yield from windows(n.x, n.y)
+
+
+@rule("AffineGrid")
+def affine_grid(n: Call) -> Iterator[Fact]:
+    """The batch passes; matrices and coordinates are fixed."""
+    yield Same(n.x[0], n.y[0])
+    yield from (Fixed(dim, "coordinates") for dim in (*n.x.dims[1:], *n.y.dims[1:]))
 
 
 @rule("RoiAlign", "MaxRoiPool")

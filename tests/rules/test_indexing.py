@@ -24,6 +24,9 @@ CUTS = [
                                                     "g = Add(h, B[8])"), {"W": 8}),
     Cuts("GatherND beside the cut axis", "x[3,5,6] -> y; h = MatMul(x, W[6,8]); g = GatherND(h, K{0,1,2,4}[2,2]);"
          "y = MatMul(g, V[8,4])", {"W": 8}),
+    Cuts("GatherND in batches that are cut", "x[3,5,6] -> y; h = MatMul(x, W[6,8]); t = Transpose<perm=[2,0,1]>(h);"
+         "g = GatherND<batch_dims=1>(t, K{0,1,2,2,1,0,1,1,0,0,2,1,0,2,1,2}[8,2,1]); u = Transpose<perm=[1,2,0]>(g);"
+         "y = MatMul(u, V[8,4])", {"W": 8}),
     Cuts("ScatterND beside the cut axis", "x[3,5,6] -> y; h = MatMul(x, W[6,8]); u = Slice(h, {0}, {2}, {0});"
          "v = Slice(u, {0}, {1}, {1}); w = Squeeze(v, {1}); g = ScatterND(h, K{0,1,2,4}[2,2], w);"
          "y = MatMul(g, V[8,4])", {"W": 8}),
@@ -47,7 +50,7 @@ REFUSES = [
     Refuses("GatherElements along the cut axis", "x[3,6] -> y; h = MatMul(x, W[6,8]);"
             "g = GatherElements<axis=1>(h, K{0,1,2,4,3,2}[3,2]); y = MatMul(g, V[2,4])", {"W.1": "picks its indices"}),
     Refuses("NonZero", "x[2,6] -> y; h = MatMul(x, W[6,8]); n = NonZero(h); y = Cast<to=1>(n)",
-            {"W.1": "shape of 'n' is not known"}),
+            {"W.1": "NonZero picks by value"}),
     Refuses("MaxPool's indices are an output", "x[N,3,6,6] -> y, i; h = Conv(x, W[8,3,3,3]);"
             "m, i = MaxPool<kernel_shape=[2,2]>(h); y = Conv(m, V[4,8,1,1])", {"W.0": "flat indices of MaxPool"}),
     Refuses("MaxUnpool", image("m, i = MaxPool<kernel_shape=[2,2],strides=[2,2]>(h); "

@@ -83,6 +83,15 @@ CUTS = [
     Cuts("Pad around space with a value", image("g = Pad(h, {0,0,1,1,0,0,1,1}, 0.5)"), {"W": 8}),
     Cuts("Pad by an attribute", image("g = Pad<pads=[0,0,1,1,0,0,1,1]>(h)"), {"W": 8}, opset=10),
     Cuts("Pad of named axes", image("g = Pad(h, {1,1,1,1}, _, {2,3})"), {"W": 8}, opset=18),
+    Cuts("Pad that crops the cut axis", image("g = Pad(h, {0,-2,0,0,0,0,0,0})", reads=6), {"W": 2, "W#2": 6}),
+    Cuts("Pad that crops one end and pads the other", image("g = Pad(h, {-3,2}, _, {1})", reads=7),
+         {"W": 3, "W#2": 5, "V": 2}, opset=18),
+    Cuts("Pad that crops space", image("g = Pad(h, {0,0,-1,1,0,0,1,-2})"), {"W": 8}),
+    Cuts("Split into a number of outputs that are not equal", rows("a, b, c = Split<axis=2,num_outputs=3>(h);"
+         "d = Add(a, b); e = Concat<axis=2>(d, c); g = Relu(e)", 7, 4), {"W": 3}, opset=18),
+    Cuts("Split into a number of outputs of their own sizes", rows("a, b, c = Split<axis=2,num_outputs=3>(h);"
+         "d = MatMul(a, A[3,2]); e = MatMul(b, B[3,2]); f = MatMul(c, C[2,2]); i = Add(d, e); g = Add(i, f)", 8, 2),
+         {"W": 3, "W#2": 3, "W#3": 2, "A": 2}, opset=18),
     Cuts("amounts that are computed in floats", image("s = Shape(h); f = Cast<to=1>(s); d = Div(f, 5.0); c = Ceil(d);"
          "a = Slice(c, {2}, {4}); i = Cast<to=7>(a); p = Concat<axis=0>({0,0}, i, {0,0}, i); g = Pad(h, p)"), {"W": 8}),
     Cuts("a shortcut that pads channels", image("k = Conv<pads=[1,1,1,1]>(h, U[14,8,3,3]); p = Pad(h, {0,2,0,0,0,4,0,0"
@@ -103,7 +112,6 @@ REFUSES = [
     Refuses("every other index, not to the end", rows("g = Slice(h, {0}, {5}, {2}, {2})", reads=3), {"W.1": "steps"}),
     Refuses("Pad that mirrors the cut axis", image("g = Pad<mode=\"reflect\">(h, {0,2,0,0,0,0,0,0})", reads=10),
             {"W.0": "padded from its own"}),
-    Refuses("Pad that crops the cut axis", image("g = Pad(h, {0,-2,0,0,0,0,0,0})", reads=6), {"W.0": "cropped"}),
     Refuses("Split of sizes that the run decides", "x[N,3,6,6], s[2]:int64 -> y, z; h = Conv(x, W[8,3,3,3]);"
             "y, z = Split<axis=1>(h, s)", {"W.0": "the shape of 'y' is not known"}, runs=False),
 ]  # fmt: skip

@@ -10,6 +10,12 @@ CUTS = [
          "g = BatchNormalization(h, S[8], B[8], M[8], R[8]); y = MatMul(g, V[8,4])", {"W": 8}),
     Cuts("BatchNormalization with shared parameters", image("g = BatchNormalization(h, S[8], S, S, S)"), {"W": 8}),
     Cuts("InstanceNormalization", image("g = InstanceNormalization(h, S[8], B[8])"), {"W": 8}),
+    Cuts("GroupNormalization: whole groups go", image("g = GroupNormalization<num_groups=4>(h, S[8], B[8])"),
+         {"W": 4}, opset=21),
+    Cuts("GroupNormalization with a scale for each group",
+         image("g = GroupNormalization<num_groups=4>(h, S[4], B[4])"), {"W": 4}, opset=18),
+    Cuts("GroupNormalization with one channel in a group",
+         image("g = GroupNormalization<num_groups=8>(h, S[8], B[8])"), {"W": 8}, opset=21),
     Cuts("LayerNormalization over what follows", "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]);"
          "g = LayerNormalization<axis=2>(h, S[4,4], B[4,4]); y = Conv(g, V[4,8,1,1])", {"W": 8}),
     Cuts("GroupNorm as exported: whole groups go",
@@ -45,6 +51,10 @@ CUTS = [
 REFUSES = [
     Refuses("LayerNormalization over the cut axis", rows("g = LayerNormalization(h, S[8], B[8])"),
             {"W.1": "statistics", "V.0": "statistics"}),
+    Refuses("the channels inside a group of a norm", image("g = GroupNormalization<num_groups=2>(h, S[8], B[8])"),
+            {"W.0": "statistics", "V.1": "statistics"}, 21),
+    Refuses("a norm over one group", image("g = GroupNormalization<num_groups=1>(h, S[8], B[8])"),
+            {"W.0": "statistics"}, 21),
     Refuses("a norm over merged channels", image("r = Reshape(h, {0,4,-1}); i = InstanceNormalization(r, S[4], B[4]);"
                                                  "s = Shape(h); g = Reshape(i, s)"), {"W.0": "statistics"}),
     Refuses("quantized in blocks", "x[N,5] -> y; h = MatMul(x, W[5,8]); "

@@ -49,6 +49,14 @@ CUTS = [
          "y = MatMul(V[4,8], g)",
          {"W": 8}, opset=12),
     Cuts("CumSum beside", rows("g = CumSum(h, 1)"), {"W": 8}),
+    Cuts("CumProd beside", rows("g = CumProd(h, 1)"), {"W": 8}, 26),
+    Cuts("DFT beside", rows("u = Unsqueeze(h, {3}); d = DFT<axis=1>(u); g = ReduceSum<keepdims=0>(d, {3})"), {"W": 8}),
+    Cuts("DFT beside, its axis as input", rows("u = Unsqueeze(h, {3}); d = DFT(u, _, 1);"
+                                               "g = ReduceSum<keepdims=0>(d, {3})"), {"W": 8}, 20),
+    Cuts("Det of matrices that a group numbers", "x[N,5,6] -> y; t = Transpose<perm=[0,2,1]>(x);"
+         "h = MatMul(t, W[5,8]); r = Reshape(h, {0,2,3,8}); s = Transpose<perm=[0,3,1,2]>(r); q = MatMul(s, Q[3,2]);"
+         "d = Det(q); y = MatMul(d, V[8,4])", {"W": 8}, 22),
+    Cuts("MeanVarianceNormalization beside", image("g = MeanVarianceNormalization(h)"), {"W": 8}),
     Cuts("LpNormalization beside", rows("g = LpNormalization<axis=1>(h)"), {"W": 8}),
     Cuts("TopK beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); g, i = TopK<axis=1>(h, {2}); y = MatMul(g, V[8,4])",
          {"W": 8}),
@@ -77,6 +85,21 @@ REFUSES = [
                                                     "g = Sub(h, e)"), {"W.1": "taken off"}),
     Refuses("a mean in two steps", image("a = ReduceMean<axes=[1]>(h); b = ReduceMean<axes=[2,3]>(a); g = Sub(h, b)"),
             {"W.0": "taken off"}),
+    Refuses("CumProd over the cut axis", rows("g = CumProd(h, 2)"), {"W.1": "CumProd mixes"}, 26),
+    Refuses("DFT over the cut axis", rows("u = Unsqueeze(h, {3}); d = DFT<axis=2>(u);"
+                                          "g = ReduceSum<keepdims=0>(d, {3})"), {"W.1": "DFT mixes"}),
+    Refuses("DFT's default axis", rows("u = Unsqueeze(h, {3}); d = DFT(u); g = ReduceSum<keepdims=0>(d, {3})"),
+            {"W.1": "DFT mixes"}, 20),
+    Refuses("real and imaginary parts", rows("g = DFT<axis=1>(h)", 2, 2), {"W.1": "DFT mixes"}),
+    Refuses("STFT", "x[N,6] -> y; h = MatMul(x, W[6,8]); y = STFT(h, 2, H[4])", {"W.1": "STFT mixes", "H.0": "STFT"}),
+    Refuses("classes of a loss", "x[N,6], t[N]:int64 -> y; h = MatMul(x, W[6,8]);"
+            "y = SoftmaxCrossEntropyLoss<reduction=\"none\">(h, t, C[8])", {"W.1": "chooses", "C.0": "chooses"}),
+    Refuses("samples of a mean loss", "x[6,5] -> y; h = MatMul(W[8,6], x); l = LogSoftmax(h);"
+            "y = NegativeLogLikelihoodLoss(l, {0,1,2,3,4,0,1,2})", {"W.0": "mixes"}),
+    Refuses("axes that are made at run time", "x[1,5,6], a[1]:int64 -> y; h = MatMul(x, W[6,8]);"
+            "y = ReduceSum(h, a)", {"W.1": "shape of 'y' is not known"}, runs=False),
+    Refuses("MeanVarianceNormalization over the cut axis", image("g = MeanVarianceNormalization<axes=[1,2]>(h)"),
+            {"W.0": "MeanVarianceNormalization mixes"}),
     Refuses("LRN sums over neighbours", image("g = LRN<size=3>(h)"), {"W.0": "LRN mixes"}),
     Refuses("Trilu over the cut axis", rows("g = Trilu(h)"), {"W.1": "Trilu mixes"}),
 ]  # fmt: skip
