@@ -42,7 +42,7 @@ def branches_of(analysis: Analysis) -> tuple[Branch, ...]:
     for node in model.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node.index)
-    kept = {info.name for info in model.outputs} | set(model.captured)
+    kept = model.kept
     found: list[Branch] = []
     taken: dict[str, int] = {}
     for node in model.nodes:
@@ -84,7 +84,7 @@ def _reaches(source: str, target: str, maker: dict[str, Node]) -> bool:
 
 
 def _only_for(
-    end: Node, branch: str, maker: dict[str, Node], readers: dict[str, list[int]], kept: set[str]
+    end: Node, branch: str, maker: dict[str, Node], readers: dict[str, list[int]], kept: frozenset[str]
 ) -> list[Node]:
     """The nodes that nothing but `branch` into node `end` needs, in the order of the graph."""
     inside: dict[int, Node] = {}
@@ -93,7 +93,7 @@ def _only_for(
         index = max(open_nodes)
         node = open_nodes.pop(index)
         needed = {(reader, name) for name in node.outputs for reader in readers.get(name, ())} - {(end.index, branch)}
-        if {reader for reader, _ in needed} - inside.keys() or kept.intersection(node.outputs):
+        if {reader for reader, _ in needed} - inside.keys() or kept.intersection(node.outputs) or node.bodies:
             continue
         inside[index] = node
         open_nodes |= {maker[x].index: maker[x] for x in node.inputs if x in maker}
@@ -118,11 +118,11 @@ def silence(analysis: Analysis, chosen: Iterable[Branch]) -> Model:
 def drop(analysis: Analysis, chosen: Iterable[Branch]) -> Model:
     """The model without the chosen branches and whatever was there only for them.
 
-    A sum that is an output of the graph, or that a subgraph reads, stays as a sum with zero, because its name must.
+    A sum that is an output of a graph stays as a sum with zero, because its name must.
     """
     model = analysis.model
     edit = Edit(model)
-    kept = {info.name for info in model.outputs} | set(model.captured)
+    kept = model.kept
     instead: dict[str, str] = {}
     for branch in sorted(chosen, key=lambda b: b.node):
         node = model.nodes[branch.node]

@@ -43,8 +43,9 @@ def added_back(
             scales = node.op_type in _SCALES and larger and any(x != name and x in live for x in node.inputs)
             if scales or node.op_type in _CONTRACTS:
                 continue
-            stack.extend(y for y in node.outputs if y and y not in seen)
-            seen.update(node.outputs)
+            made = [*node.outputs, *(x for body in node.bodies.values() for x in body.inputs)]
+            stack.extend(y for y in made if y and y not in seen)
+            seen.update(made)
     return False
 
 

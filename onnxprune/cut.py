@@ -76,8 +76,10 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
     edit = Edit(model)
     for name in model.weights:
         masks = cut.masks(name)
-        if any(m is not None for m in masks):
+        if name not in model.folded and any(m is not None for m in masks):
             edit.replace(name, _take(model.array(name), masks))
+    if plan.keep:
+        _store_folded(cut, edit)
     numbers = _Numbers(cut)
     covered = _correct_numbers(cut, edit, numbers)
     _keep_values(cut, edit, numbers, covered)
@@ -88,6 +90,17 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
         if any(m is not None for m in masks):
             edit.resize(name, [None if m is None else int(m.sum()) for m in masks])
     return edit.done()
+
+
+def _store_folded(cut: _Cut, edit: Edit) -> None:
+    """Constants that the model computes, and that are weights of their own now, are computed once and stored."""
+    stored: dict[str, str] = {}
+    for node in cut.model.nodes:
+        for position, name in enumerate(node.inputs if node.index not in cut.model.spent else ()):
+            if name in cut.model.folded:
+                if name not in stored:
+                    stored[name] = edit.add(f"{name}__folded", _take(cut.model.array(name), cut.masks(name)))
+                edit.connect(node.index, position, stored[name])
 
 
 def _take(array: Array, masks: Sequence[Mask | None]) -> Array:
@@ -330,7 +343,7 @@ def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[in
     """A size that is used as a number (1/sqrt of a head's width) keeps the value that it had."""
     shapes = cut.analysis.shapes
     for node in cut.model.nodes:
-        if all(name in shapes.number for name in node.outputs):
+        if node.index in cut.model.spent or all(name in shapes.number for name in node.outputs):
             continue
         for position, name in enumerate(node.inputs):
             if (node.index, position) in covered or name not in shapes.number or name in cut.model.weights:

@@ -10,20 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from onnxprune.centring import added_back
 from onnxprune.dimensions import Atom, Dimension, atoms
 from onnxprune.families import Families
 from onnxprune.groups import Group, Site, kinds_of, names_of
-from onnxprune.model import Model, Node, Shapes, infer
+from onnxprune.model import Model, Node, Shapes, WeightInfo, infer
 from onnxprune.rules import Registry, registry
-from onnxprune.rules.call import Call, Tensor
+from onnxprune.rules.call import Body, Call, Tensor
 from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
+# what gives back some of its input's numbers as they are: if those depend on a dynamic size, so does the result
+_PICKS = frozenset({"Shape", "Size", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Concat", "Identity"})
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
 
 
@@ -93,6 +96,10 @@ class Analysis:
         """Why an atom of a resolved type is fixed; None where it is free."""
         return self._types.cause_of(atom)
 
+    def is_free(self, dim: Dimension) -> bool:
+        """Whether an index of a resolved type may go."""
+        return any(atom.size > 1 and self.cause_of(atom) is None for atom in atoms(dim))
+
     def node_name(self, index: int) -> str:
         """The name of a node, or of the graph."""
         return "graph" if index == GRAPH else self.model.nodes[index].name
@@ -146,7 +153,9 @@ class Analysis:
 
     @cached_property
     def _weights_in_use(self) -> tuple[str, ...]:
-        used = dict.fromkeys(name for node in self.model.nodes for name in node.inputs)
+        nodes = [node for node in self.model.nodes if node.index not in self.model.spent]
+        used = dict.fromkeys(name for node in nodes for name in node.inputs)
+        used.update(dict.fromkeys(name for node in nodes for body in node.bodies.values() for name in body.outputs))
         return tuple(name for name in used if name in self.model.weights)
 
     def _is_weight(self, tensor: str) -> bool:
@@ -165,7 +174,15 @@ def analyse(
     that is not the masked one.
     """
     shapes = infer(model, sizes)
-    return _Analyser(model, shapes, rules, allow).run()
+    analysis = _Analyser(model, shapes, rules, allow).run()
+    wanted = worth_folding(analysis)
+    while wanted:
+        folded = _Analyser(model.fold(wanted), shapes, rules, allow).run()
+        freed = {name: info for name, info in wanted.items() if any(map(folded.is_free, folded.dims(name)))}
+        if freed == wanted:
+            return folded
+        wanted = freed
+    return analysis
 
 
 class _Analyser:
@@ -182,6 +199,12 @@ class _Analyser:
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
         self.live, self.readers = _live(model, shapes), _readers(model)
+        self.dead: set[tuple[int, str]] = set()  # (node, body) that never runs
+
+    @cached_property
+    def makers(self) -> dict[str, Node]:
+        """The node that makes a tensor."""
+        return {name: node for node in self.model.nodes for name in node.outputs}
 
     def run(self) -> Analysis:
         for info in self.model.inputs:
@@ -191,11 +214,12 @@ class _Analyser:
                 if value.name in self.model.tensors:
                     self.fix_all(value.name, GRAPH, "a graph input may replace this weight")
         for node in self.model.nodes:
-            self.visit(node)
+            if node.index not in self.model.spent:
+                self.visit(node)
         for info in self.model.outputs:
             self.fix_all(info.name, GRAPH, "a graph output")
-        for name in sorted(self.model.captured):
-            self.fix_all(name, GRAPH, "read by the body of an If, Loop or Scan")
+        for name in sorted(self.model.kept & self.shapes.number.keys() - self.model.weights.keys()):
+            self.fix_counted(name)
         self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes,
                         tuple(self.statements), self.types, self.families(),
@@ -237,6 +261,9 @@ class _Analyser:
         """Ask the node's rule; without one, or without shapes, everything that it touches is fixed."""
         if node.op_type == "Constant" and node.domain == "":
             return
+        bodies = self.bodies(node) if node.bodies else {}
+        if node.within in self.dead:
+            self.dead.update((node.index, name) for name in bodies)
         if node.outputs and all(name in self.shapes.number or not name for name in node.outputs):
             return  # shape arithmetic: its numbers are corrected where they are used
         inputs = tuple(self.tensor(name) if name else None for name in node.inputs)
@@ -249,12 +276,14 @@ class _Analyser:
         if rule is None:
             self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
             return
-        for name in (*node.inputs, *node.outputs):
+        for name in (*node.inputs, *node.outputs) if not bodies else ():
             if name and self.tensors[name] is None:
-                unknown = f"the shape of {name!r} is not known"
-                self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
+                if node.within not in self.dead:
+                    unknown = f"the shape of {name!r} is not known"
+                    self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
                 return
         call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units,
+                    bodies, frozenset(name for name in bodies if (node.index, name) in self.dead),
                     lambda name: added_back(name, self.readers, self.shapes.shape, self.live))  # fmt: skip
         spoken: set[int] = set()
         for fact in rule.function(call):
@@ -271,6 +300,28 @@ class _Analyser:
             for dim in tensor.dims if tensor is not None else ():
                 if dim.size > 1 and dim.id not in spoken:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))
+
+    def bodies(self, node: Node) -> dict[str, Body]:
+        """The bodies of a node as rules see them; which of them never run is noted."""
+        if node.op_type == "If" and node.inputs[0] in self.shapes.number and self.is_constant(node.inputs[0]):
+            taken = self.shapes.number[node.inputs[0]].all()
+            self.dead.add((node.index, "else_branch" if taken else "then_branch"))
+        return {
+            name: Body(tuple(map(self.tensor, body.inputs)), tuple(map(self.tensor, body.outputs)))
+            for name, body in node.bodies.items()
+        }
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a number is the same for all sizes, and not just for those that were tried."""
+        work = [name]
+        while work:
+            current = work.pop()
+            if self.shapes.dynamic_number[current].any():
+                return False
+            node = self.makers.get(current)
+            if node is not None and node.op_type not in _PICKS:
+                work.extend(i for i in node.inputs if i in self.shapes.number)
+        return True
 
     def state(self, node: int, fact: Fact) -> None:
         if isinstance(fact, Fixed) and fact.kind in self.allow:
@@ -289,8 +340,22 @@ class _Analyser:
                 if is_dynamic and isinstance(self.types.resolve(dim), Atom):
                     self.state(GRAPH, Fixed(dim, "a dynamic axis"))
 
+    def fix_counted(self, name: str) -> None:
+        """A number that leaves a graph keeps its value: nothing may go from the sizes that it is computed from."""
+        work, seen = [name], set()
+        while work:
+            node = self.makers.get(work.pop())
+            if node is None or node.index in seen:
+                continue
+            seen.add(node.index)
+            if node.op_type in ("Shape", "Size"):
+                self.fix_all(node.inputs[0], node.index, f"{name!r} is computed from its size")
+            else:
+                work.extend(node.inputs)
+
     def fix_node(self, node: Node, reason: str) -> None:
-        for name in (*node.inputs, *node.outputs):
+        inner = (name for body in node.bodies.values() for name in (*body.inputs, *body.outputs))
+        for name in (*node.inputs, *node.outputs, *inner):
             self.fix_all(name, node.index, reason)
 
     def fix_all(self, name: str, node: int, reason: str) -> None:
@@ -300,10 +365,12 @@ class _Analyser:
 
 
 def _live(model: Model, shapes: Shapes) -> frozenset[str]:
-    """The tensors that are computed from the inputs of the graph; numbers about shapes are not."""
+    """The tensors that are computed from the inputs of the graph; numbers about shapes are not, bodies always are."""
     live = {info.name for info in model.inputs}
     for node in model.nodes:
-        if not live.isdisjoint(node.inputs):
+        live.update(name for body in node.bodies.values() for name in body.inputs)
+    for node in model.nodes:
+        if node.bodies or not live.isdisjoint(node.inputs):
             live.update(name for name in node.outputs if name and name not in shapes.number)
     return frozenset(live)
 
@@ -311,10 +378,38 @@ def _live(model: Model, shapes: Shapes) -> frozenset[str]:
 def _readers(model: Model) -> dict[str, list[Node]]:
     readers: dict[str, list[Node]] = {}
     for node in model.nodes:
-        for name in dict.fromkeys(node.inputs):
+        for name in dict.fromkeys([*node.inputs, *(n for body in node.bodies.values() for n in body.outputs)]):
             readers.setdefault(name, []).append(node)
     return readers
 
 
 def _ids(dim: Dimension) -> Iterable[int]:
     return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
+
+
+def worth_folding(analysis: Analysis) -> dict[str, WeightInfo]:
+    """The tensors that are computed from parameters, and of which that computation fixes or contracts an axis."""
+    model, shapes = analysis.model, analysis.shapes
+    nodes = model.computed(model.weights)
+    if not nodes:
+        return {}
+    fixed = {a for t in analysis.axes for dim in analysis.dims(t) for a in atoms(dim) if a.size > 1
+             and (cause := analysis.cause_of(a)) is not None and cause.node in nodes}  # fmt: skip
+    for statement in analysis.notes(Reads):
+        if statement.node in nodes and isinstance(statement.fact, Reads):
+            name = model.nodes[statement.node].inputs[statement.fact.operand]
+            fixed.update(atoms(analysis.dims(name)[statement.fact.axis]))
+    parameters = {name for name, info in model.weights.items() if is_parameter(info)}
+    for node in (model.nodes[index] for index in sorted(nodes)):
+        if not parameters.isdisjoint(node.inputs):
+            parameters.update(node.outputs)
+    made = {name for index in nodes for name in model.nodes[index].outputs} & parameters - model.kept
+    read = {name for node in model.nodes if node.index not in nodes for name in node.inputs}
+    found: dict[str, WeightInfo] = {}
+    for name in sorted(made & read):
+        shape, dtype = shapes.shape.get(name), shapes.dtype.get(name)
+        if shape and dtype is not None and not fixed.isdisjoint(a for dim in analysis.dims(name) for a in atoms(dim)):
+            info = WeightInfo(name, shape, dtype, prod(shape) * dtype.itemsize, None)
+            if is_parameter(info):
+                found[name] = info
+    return found

@@ -98,8 +98,11 @@ def names_of(
     """
     consumer: dict[str, tuple[Node, int]] = {}
     for node in model.nodes:
-        for position, name in enumerate(node.inputs):
+        for position, name in enumerate(node.inputs if node.index not in model.spent else ()):
             consumer.setdefault(name, (node, position))
+        for body in node.bodies.values():
+            for position, name in enumerate(body.outputs):
+                consumer.setdefault(name, (node, len(node.inputs) + position))
     names: dict[Atom, str] = {}
     taken: dict[str, int] = {}
     for atom, found in sites.items():
@@ -107,7 +110,9 @@ def names_of(
         made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
         first = (made or weights)[0].tensor
         name = first.removesuffix(".weight")
-        if _GENERATED.fullmatch(name):  # exporters that fold a norm into a weight number the result
+        if (
+            _GENERATED.fullmatch(name) or name in model.folded
+        ):  # exporters that fold a norm into a weight number the result
             name = _readable(consumer[first][0])
         if kinds[atom] not in ("channel", "group"):
             name = _attention(shared_module([(s.tensor, consumer[s.tensor][0]) for s in found]), kinds[atom]) or name

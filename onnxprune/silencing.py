@@ -46,7 +46,8 @@ class Silencer:
         name = reader.inputs[operand]
         stored = quantized(reader.op_type, reader.attributes, operand)
         point = self._point(reader, stored)
-        if name in self.model.weights and (not point or point in self.model.weights):  # case 1
+        constant = name in self.model.weights and name not in self.model.folded
+        if constant and (not point or point in self.model.weights):  # case 1
             return self.edit.add(f"{name}__silenced", self._constant(name, point, stored, keep))
         maker = self._maker.get(name)
         if maker is not None and maker.op_type == "DequantizeLinear":  # case 2

@@ -3,10 +3,12 @@
 from onnxprune.model.edit import Edit
 from onnxprune.model.inference import Shapes, infer, recompute
 from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabulary
-from onnxprune.model.model import Array, Model, Node, TensorInfo, WeightInfo
+from onnxprune.model.model import Model
+from onnxprune.model.node import Array, Body, Node, TensorInfo, WeightInfo
 
 __all__ = [
     "Array",
+    "Body",
     "Edit",
     "Model",
     "Node",

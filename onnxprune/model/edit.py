@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnxprune.model.model import Array, Model, _free_names, _subgraphs
+from onnxprune.model.model import Model
+from onnxprune.model.nesting import graphs, rebuild, restored, walk
+from onnxprune.model.node import Array
+from onnxprune.model.sparse import sparse
 
 __all__ = ["Edit"]
 
 
 class Edit:
-    """The changes to one model; `done` makes the changed model. Everything not named keeps its bytes."""
+    """The changes to one model; `done` makes the changed model. Everything not named keeps its bytes.
+
+    Nodes are named by their index in `Model.nodes`, whatever graph they are in. A call of a function whose nodes no
+    change touches stays a call; any other becomes the nodes that it stands for.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -34,7 +41,7 @@ class Edit:
         self._weights[name] = array
 
     def add(self, name: str, array: Array) -> str:
-        """Add an initializer; the name is made unique and returned."""
+        """Add an initializer, which every graph can read; the name is made unique and returned."""
         name = self._unique(name)
         self._added[name] = array
         return name
@@ -89,52 +96,149 @@ class Edit:
 
     def done(self) -> Model:
         """The changed model. Nodes and initializers that only the changes left without a reader are gone."""
-        frame = ModelProto()
-        frame.CopyFrom(self.model.frame)
-        graph = frame.graph
-        tensors = dict(self.model.tensors)
-        for name, array in self._weights.items():
-            info = self.model.weights[name]
-            if info.constant_node is None:
-                tensors[name] = _tensor(tensors[name], array)
-            else:
-                _set_constant(graph.node[info.constant_node], array)
+        model, frame = self.model, ModelProto()
+        asked = (self._weights, self._added, self._inputs, self._attributes, self._before, self._after, self._sizes)
+        if not any(asked):
+            frame.CopyFrom(model.frame)
+            return Model(frame, model.tensors, model.folder, model.source, model.outside)
+        frame.CopyFrom(model.flat.frame)
+        nodes = [node for _, _, _, node in walk(frame.graph)]
+        tensors = dict(model.tensors)
+        self._replace(frame, nodes, tensors)
         for (index, name), value in self._attributes.items():
-            _set_attribute(graph.node[index], name, value)
+            _set_attribute(nodes[index], name, value)
         loosened = []
         for (index, position), name in self._inputs.items():
-            node = graph.node[index]
+            node = nodes[index]
             while len(node.input) <= position:
                 node.input.append("")
             loosened.append(node.input[position])
             node.input[position] = name
         for (index, position), name in self._outputs.items():
-            graph.node[index].output[position] = name
-        self._resize(graph)
-        if self._before or self._after:
-            nodes = [
-                n
-                for i, node in enumerate(graph.node)
-                for n in (*self._before.get(i, ()), node, *self._after.get(i, ()))
-            ]
-            copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-            del graph.node[:]
-            graph.node.extend(copies)
+            nodes[index].output[position] = name
+        restated = self._resize(frame.graph)
         for name, array in self._added.items():
             tensors[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
-        _sweep(graph, tensors, [name for name in loosened if name])
-        return Model(frame, tensors, self.model.folder, self.model.source, self.model.outside)
+        dead = self._sweep(frame.graph, nodes, tensors, [name for name in loosened if name])
+        self._rebuild(frame.graph, dead, restated)
+        restored(frame, model.flat, model.frame)
+        return Model(frame, tensors, model.folder, model.source, model.outside)
 
-    def _resize(self, graph: GraphProto) -> None:
+    def _replace(self, frame: ModelProto, nodes: Sequence[NodeProto], tensors: dict[str, TensorProto]) -> None:
+        """Write new values where the old ones were, in the form that they had."""
+        inside = set()
+        for name, array in self._weights.items():
+            index = self.model.weights[name].constant_node
+            if index is not None:
+                _set_constant(nodes[index], array)
+            elif name in tensors:
+                tensors[name] = _tensor(tensors[name], array)
+            else:
+                inside.add(name)
+        for graph in graphs(frame.graph) if inside else ():
+            for tensor in graph.initializer:
+                if tensor.name in inside:
+                    tensor.CopyFrom(_tensor(tensor, self._weights[tensor.name]))
+            for stored in graph.sparse_initializer:
+                if stored.values.name in inside:
+                    stored.CopyFrom(sparse(self._weights[stored.values.name], stored))
+
+    def _resize(self, graph: GraphProto) -> set[str]:
+        """Restate shapes; the tensors of bodies whose shapes were stated otherwise."""
+        found: set[str] = set()
         if not self._sizes:
-            return
-        for value in (*graph.value_info, *graph.input):
-            sizes = self._sizes.get(value.name)
-            if sizes is None or value.type.WhichOneof("value") != "tensor_type":
+            return found
+        for depth, inner in enumerate(graphs(graph)):
+            for value in (*inner.value_info, *inner.input, *(inner.output if depth else ())):
+                sizes = self._sizes.get(value.name)
+                if sizes is None or value.type.WhichOneof("value") != "tensor_type":
+                    continue
+                for dim, size in zip(value.type.tensor_type.shape.dim, sizes, strict=False):
+                    if size is not None and dim.HasField("dim_value"):
+                        dim.dim_value = size
+                        found.update([value.name] if depth else [])
+        return found
+
+    def _sweep(
+        self, graph: GraphProto, nodes: Sequence[NodeProto], tensors: dict[str, TensorProto], loosened: list[str]
+    ) -> set[int]:
+        """The nodes that lost their last reader, from the names that inputs were taken off; tensors go at once."""
+        dead: set[int] = set()
+        if not loosened:
+            return dead
+        readers: Counter[str] = Counter(value.name for inner in graphs(graph) for value in inner.output)
+        maker: dict[str, int] = {}
+        for index, node in enumerate(nodes):
+            readers.update(node.input)
+            maker.update((name, index) for name in node.output)
+        for inserted in (*self._before.values(), *self._after.values()):
+            readers.update(name for node in inserted for name in node.input)
+        listed = {value.name for value in graph.input}
+        unread: set[str] = set()
+        while loosened:
+            name = loosened.pop()
+            if readers[name]:
                 continue
-            for dim, size in zip(value.type.tensor_type.shape.dim, sizes, strict=False):
-                if size is not None and dim.HasField("dim_value"):
-                    dim.dim_value = size
+            unread.add(name)
+            if name in tensors and name not in listed:
+                del tensors[name]
+            index = maker.get(name, -1)
+            if index < 0 or index in dead or any(readers[other] for other in nodes[index].output):
+                continue
+            if self.model.nodes[index].bodies:
+                continue  # what its bodies read would have to be loosened, too
+            dead.add(index)
+            unread.update(nodes[index].output)
+            for other in filter(None, nodes[index].input):
+                readers[other] -= 1
+                loosened.append(other)
+        for inner in graphs(graph):
+            for values in (inner.value_info, inner.initializer):
+                for position in reversed(range(len(values))):
+                    if values[position].name in unread:
+                        del values[position]
+        return dead
+
+    def _touched(self, restated: set[str]) -> set[int]:
+        """The nodes that a change names, or in whose bodies it restates shapes."""
+        touched = {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before) | set(self._after)
+        constants = (self.model.weights[name].constant_node for name in self._weights)
+        touched.update(index for index in constants if index is not None)
+        for node in self.model.nodes:
+            if node.within is not None and not restated.isdisjoint(node.outputs):
+                touched.add(node.within[0])
+            if any(not restated.isdisjoint((*body.inputs, *body.outputs)) for body in node.bodies.values()):
+                touched.add(node.index)
+        return touched
+
+    def _rebuild(self, graph: GraphProto, dead: set[int], restated: set[str]) -> None:
+        """Every graph without what is dead, with what is new, and with the calls whose nodes nobody touched."""
+        again: dict[int, NodeProto] = {}  # by its first node, a call that stays
+        folded: set[int] = set()
+        if self.model.flat.calls:
+            touched = dead | self._touched(restated)
+            sized = {n.index for n in self.model.nodes if not self._sizes.keys().isdisjoint((*n.inputs, *n.outputs))}
+            for call in self.model.flat.calls:
+                if call.nodes and not call.nodes & touched and not (call.stated and call.nodes & sized):
+                    again[min(call.nodes)] = call.node
+                    folded |= call.nodes
+        if not (dead or self._before or self._after or again):
+            return
+        rows: dict[tuple[int, str], tuple[GraphProto, list[NodeProto]]] = {}
+        changed: set[tuple[int, str]] = set()
+        for index, place, holder, node in walk(graph):
+            key = place or (-1, "")
+            row = rows.setdefault(key, (holder, []))[1]
+            row.extend(self._before.get(index, ()))
+            if index in again:
+                row.append(again[index])
+            elif index not in dead and index not in folded:
+                row.append(node)
+            row.extend(self._after.get(index, ()))
+            if index in self._before or index in self._after or index in dead or index in folded:
+                changed.add(key)
+        for key in sorted(changed, reverse=True):  # from the inside out: a graph is copied into the one around it
+            rebuild(*rows[key])
 
 
 def _tensor(old: TensorProto, array: Array) -> TensorProto:
@@ -148,6 +252,9 @@ def _set_constant(node: NodeProto, array: Array) -> None:
     attribute = node.attribute[0]
     if attribute.type == AttributeProto.TENSOR:
         attribute.t.CopyFrom(_tensor(attribute.t, array))
+        return
+    if attribute.type == AttributeProto.SPARSE_TENSOR:
+        attribute.sparse_tensor.CopyFrom(sparse(array, attribute.sparse_tensor))
         return
     replaced = helper.make_attribute(attribute.name, array.tolist())
     replaced.type = attribute.type
@@ -168,37 +275,3 @@ def _set_attribute(node: NodeProto, name: str, value: Any) -> None:
             attribute.CopyFrom(made)
             return
     node.attribute.append(made)
-
-
-def _sweep(graph: GraphProto, tensors: dict[str, TensorProto], loosened: list[str]) -> None:
-    """Remove what lost its last reader, starting from the names that inputs were taken off."""
-    if not loosened:
-        return
-    readers: Counter[str] = Counter(value.name for value in graph.output)
-    maker: dict[str, int] = {}
-    for index, node in enumerate(graph.node):
-        readers.update(node.input)
-        for inner in _subgraphs(node):
-            readers.update(_free_names(inner))
-        maker.update((name, index) for name in node.output)
-    listed = {value.name for value in graph.input}
-    dead: set[int] = set()
-    while loosened:
-        name = loosened.pop()
-        if readers[name]:
-            continue
-        if name in tensors and name not in listed:
-            del tensors[name]
-        made_by = maker.get(name)
-        if made_by is None or made_by in dead or any(readers[other] for other in graph.node[made_by].output):
-            continue
-        dead.add(made_by)
-        for other in filter(None, graph.node[made_by].input):
-            readers[other] -= 1
-            loosened.append(other)
-    gone = {name for index in dead for name in graph.node[index].output}
-    for index in sorted(dead, reverse=True):
-        del graph.node[index]
-    for position in reversed(range(len(graph.value_info))):
-        if graph.value_info[position].name in gone:
-            del graph.value_info[position]

@@ -2,7 +2,8 @@
 
 Symbolic dimensions get example sizes, so that shapes are plain integers. A model with such dimensions is inferred
 for two sets of sizes: what differs between the two is dynamic. onnx infers what it can for the whole graph at
-once; where a shape depends on computed numbers, the numbers are computed and onnx is asked again for that node.
+once; where a shape depends on computed numbers, the numbers are computed and onnx is asked again for that node. What
+flows into and out of the bodies of If, Loop and Scan is worked out in `control`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
 from onnxprune.model.contrib_shapes import infer_contrib
+from onnxprune.model.control import flow
 from onnxprune.model.inputs import symbol, symbols
-from onnxprune.model.model import Model, _domain, dtype_of
+from onnxprune.model.model import Model, dtype_of
+from onnxprune.model.nesting import domain_of, graphs
 from onnxprune.model.numbers import evaluate
 
 __all__ = ["Shapes", "infer", "recompute"]
@@ -54,6 +57,7 @@ class _Run:
     shape: dict[str, tuple[int, ...] | None]
     number: dict[str, Array]
     data: dict[str, Array]  # small float vectors, and what is computed from them: known to inference, no numbers
+    idle: set[str]  # what branches make that are not taken
     derived: set[str]  # of the data, what is computed from numbers alone: integers made of it are numbers again
 
 
@@ -70,7 +74,7 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
     unknown = -1
     for first, others in _candidates(model, dims, sizes or {}):
         run = _infer_once(model, first)
-        missing = sum(shape is None for shape in run.shape.values())
+        missing = _missing(run)
         if best is None or missing < unknown:
             best, unknown = (run, first, others), missing
         if not missing:
@@ -80,9 +84,15 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
     other, second = None, first
     for second in others:
         other = _infer_once(model, second)
-        if sum(shape is None for shape in other.shape.values()) <= unknown:
+        if _missing(other) <= unknown:
             break
     return _compare(run, other if others else run, first, second)
+
+
+def _missing(run: _Run) -> int:
+    """How many tensors have no known shape, or one that says that the example sizes are too small."""
+    shapes = (shape for name, shape in run.shape.items() if name not in run.idle)
+    return sum(shape is None or min(shape, default=1) <= 0 for shape in shapes)
 
 
 def _candidates(
@@ -112,28 +122,35 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     skeleton, number, data = _skeleton(model, sizes)
     try:
         inferred = shape_inference.infer_shapes(skeleton, data_prop=True).graph
-    except shape_inference.InferenceError:
+    except (shape_inference.InferenceError, onnx.checker.ValidationError):
         inferred = skeleton.graph  # node by node below: what can be known is
-    types = {v.name: v.type for group in (inferred.input, inferred.value_info, inferred.output) for v in group}
+    types = {v.name: v.type for g in graphs(inferred) for group in (g.input, g.value_info, g.output) for v in group}
     for tensor in inferred.initializer:
         types.setdefault(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
-    run = _Run(types, {}, number, data, set())
+    run = _Run(types, {}, number, data, set(), set())
     for name, kind in types.items():
         run.shape[name] = _concrete(kind)
-    for node in model.frame.graph.node:
-        _infer_node(model, run, node)
+    _infer_graph(model, run, model.flat.frame.graph)
     return run
+
+
+def _infer_graph(model: Model, run: _Run, graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if not flow(run, node, lambda body: _infer_graph(model, run, body)):
+            _infer_node(model, run, node)
 
 
 def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[str, Array], dict[str, Array]]:
     """The frame with sizes for symbols, weights as inputs, and small numbers as initializers."""
     skeleton = ModelProto()
-    skeleton.CopyFrom(model.frame)
+    skeleton.CopyFrom(model.flat.frame)
     graph = skeleton.graph
-    del graph.value_info[:]
-    for value in graph.output:
-        if value.type.WhichOneof("value") == "tensor_type":
-            value.type.tensor_type.ClearField("shape")
+    for depth, inner in enumerate(graphs(graph)):
+        for stated in (inner.value_info, inner.sparse_initializer, *([inner.initializer] if depth else [])):
+            del stated[:]
+        for value in (*inner.output, *(inner.input if depth else ())):
+            if value.type.WhichOneof("value") == "tensor_type":
+                value.type.tensor_type.ClearField("shape")
     kept = [v for v in graph.input if v.name not in model.tensors]
     inputs = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in kept]
     del graph.input[:]
@@ -155,7 +172,9 @@ def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[
             if small:
                 graph.initializer.append(numpy_helper.from_array(value, name))
             else:
-                graph.input.append(helper.make_tensor_value_info(name, model.tensors[name].data_type, list(info.shape)))
+                stored = model.tensors.get(name)
+                kind = int(helper.np_dtype_to_tensor_dtype(info.dtype)) if stored is None else stored.data_type
+                graph.input.append(helper.make_tensor_value_info(name, kind, list(info.shape)))
     return skeleton, number, data
 
 
@@ -168,9 +187,7 @@ def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
 
 def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
     """Compute the node's numbers, and its shapes where the whole-graph inference did not find them."""
-    if node.op_type == "If" and node.input[0] in run.number:
-        _infer_branch(model, run, node)
-    opset = model.opsets.get(_domain(node.domain), 1)
+    opset = model.opsets.get(domain_of(node.domain), 1)
     values = _node_values(run, node, opset)
     if values is not None:
         pure = not any(name in run.data and name not in run.derived for name in node.input)
@@ -185,33 +202,6 @@ def _infer_node(model: Model, run: _Run, node: onnx.NodeProto) -> None:
                 )
     if any(name and run.shape.get(name) is None for name in node.output):
         _infer_outputs(run, node, opset)
-
-
-def _infer_branch(model: Model, run: _Run, node: onnx.NodeProto) -> None:
-    """The outputs of an If whose condition is known are those of the branch taken; their values are no numbers."""
-    name = "then_branch" if run.number[node.input[0]].all() else "else_branch"
-    branch = next(a.g for a in node.attribute if a.name == name)
-    inner = _Run(dict(run.types), dict(run.shape), dict(run.number), dict(run.data), set(run.derived))
-    constants = [(t.name, t) for t in branch.initializer]
-    constants += [(n.output[0], n.attribute[0].t) for n in branch.node if _holds_tensor(n)]
-    for made, tensor in constants:
-        inner.shape[made] = tuple(tensor.dims)
-        inner.types[made] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= NUMBER_LIMIT and dtype_of(tensor.data_type) in _NUMBERS:
-            inner.data[made] = numpy_helper.to_array(tensor)
-    for child in branch.node:
-        if not _holds_tensor(child):
-            _infer_node(model, inner, child)
-    for output, result in zip(node.output, branch.output, strict=True):
-        if result.name in inner.types:
-            run.types[output], run.shape[output] = inner.types[result.name], inner.shape.get(result.name)
-        value = inner.number.get(result.name, inner.data.get(result.name))
-        if value is not None:
-            run.data[output] = value
-
-
-def _holds_tensor(node: onnx.NodeProto) -> bool:
-    return bool(node.op_type == "Constant" and node.attribute[0].HasField("t"))
 
 
 def _node_values(run: _Run, node: onnx.NodeProto, opset: int) -> list[Array] | None:
@@ -243,15 +233,15 @@ def _is_number(value: Array) -> bool:
 def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
     for name in node.output:
         run.shape.setdefault(name, None)
-    if node.op_type in LIKE_FIRST_INPUT and _domain(node.domain) == "" and node.input[0] in run.types:
+    if node.op_type in LIKE_FIRST_INPUT and domain_of(node.domain) == "" and node.input[0] in run.types:
         run.types[node.output[0]] = run.types[node.input[0]]
         run.shape[node.output[0]] = run.shape[node.input[0]]
         return
-    if not onnx.defs.has(node.op_type, opset, _domain(node.domain)):
+    if not onnx.defs.has(node.op_type, opset, domain_of(node.domain)):
         for name, kind in infer_contrib(node, run.types).items():
             run.types[name], run.shape[name] = kind, _concrete(kind)
         return
-    schema = onnx.defs.get_schema(node.op_type, opset, _domain(node.domain))
+    schema = onnx.defs.get_schema(node.op_type, opset, domain_of(node.domain))
     types = {name: run.types[name] for name in node.input if name in run.types}
     if any(name and name not in types for name in node.input):
         return
@@ -293,8 +283,8 @@ def recompute(model: Model, index: int, inputs: list[Array | None]) -> Array:
 
     Errors: `ModelReadError` where the node cannot be run alone (it could before, so this is not expected).
     """
-    node = model.frame.graph.node[index]
-    values = evaluate(node, inputs, model.opsets.get(_domain(node.domain), 1))
+    node = model.protos[index]
+    values = evaluate(node, inputs, model.opsets.get(domain_of(node.domain), 1))
     if values is None:
         raise ModelReadError(f"cannot compute {node.op_type} {node.name!r} of the model's shape arithmetic")
     return values[0]

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from onnxprune.errors import ModelReadError, UsageError
-from onnxprune.model.model import Model, Node
+from onnxprune.model.model import Model
+from onnxprune.model.node import Node
 
 __all__ = ["input_shapes", "parse_sizes", "symbol", "symbols", "vocabulary"]
 

@@ -8,62 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.errors import ModelReadError
-from onnxprune.model import external
+from onnxprune.model import external, folding, sparse
+from onnxprune.model.nesting import Flat, bodies, domain_of, flatten, graphs, walk
+from onnxprune.model.node import Array, Body, Node, Shape, TensorInfo, WeightInfo
 
-__all__ = ["Array", "Model", "Node", "TensorInfo", "WeightInfo"]
-
-Array: TypeAlias = npt.NDArray[Any]
-Shape: TypeAlias = tuple[int | str | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A graph input or output: `shape` holds sizes, symbolic names, or None where nothing is said."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: Shape | None
-
-
-@dataclass(frozen=True, slots=True)
-class WeightInfo:
-    """A constant tensor of the model: an initializer, or the value of a Constant node."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    nbytes: int
-    constant_node: int | None  # index of the Constant node, None for an initializer
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One ONNX node; `name` is its own, or made from its operator and place, and is unique in the graph."""
-
-    index: int
-    name: str
-    op_type: str
-    domain: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-    scope: str = ""  # the module that the framework made it in, where the exporter wrote that down
-
-    def __str__(self) -> str:
-        return f"{self.op_type} {self.name!r}"
+__all__ = ["Model"]
 
 
 class Model:
@@ -79,12 +39,14 @@ class Model:
         folder: Path | None,
         source: str,
         outside: frozenset[str] = frozenset(),
+        folded: Mapping[str, WeightInfo] | None = None,
     ) -> None:
         self.frame = frame
         self.tensors = MappingProxyType(dict(tensors))
         self.folder = folder
         self.source = source
         self.outside = outside  # the initializers that a file beside the model held when it was read
+        self.folded = folded or {}  # tensors that are computed from constants, and are taken for weights
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -127,12 +89,22 @@ class Model:
     # -- the graph --------------------------------------------------------------------------------------------
 
     @cached_property
+    def flat(self) -> Flat:
+        """The frame with a name of its own for every tensor of every graph, and functions written out."""
+        return flatten(self.frame)
+
+    @cached_property
+    def protos(self) -> tuple[NodeProto, ...]:
+        """The nodes of all graphs as onnx knows them, by index, with the names of `flat`."""
+        return tuple(node for _, _, _, node in walk(self.flat.frame.graph))
+
+    @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes of the main graph in the order of the file, which is topological."""
-        taken = {node.name for node in self.frame.graph.node if node.name}
+        """The nodes of all graphs, each before those of its bodies, in the order of the file, which is topological."""
+        taken = {node.name for node in self.protos if node.name}
         seen: set[str] = set()
         nodes = []
-        for index, node in enumerate(self.frame.graph.node):
+        for index, place, _, node in walk(self.flat.frame.graph):
             name = node.name if node.name and node.name not in seen else ""
             if not name:
                 name = f"{node.op_type}_{index}"
@@ -140,8 +112,9 @@ class Model:
                     name += "_"
             seen.add(name)
             nodes.append(
-                Node(index, name, node.op_type, _domain(node.domain), tuple(node.input), tuple(node.output),
-                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _scope(node))
+                Node(index, name, node.op_type, domain_of(node.domain), tuple(node.input), tuple(node.output),
+                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _bodies(node), place,
+                     _scope(node))
             )  # fmt: skip
         return tuple(nodes)
 
@@ -158,7 +131,7 @@ class Model:
     @cached_property
     def opsets(self) -> Mapping[str, int]:
         """Opset version by domain ('' is the ONNX standard)."""
-        return {_domain(o.domain): o.version for o in self.frame.opset_import}
+        return {domain_of(o.domain): o.version for o in self.frame.opset_import}
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
@@ -166,47 +139,83 @@ class Model:
         return {p.key: p.value for p in self.frame.metadata_props}
 
     @cached_property
-    def captured(self) -> frozenset[str]:
-        """Tensors of the main graph that a subgraph (If, Loop, Scan) reads."""
-        names: set[str] = set()
-        for node in self.frame.graph.node:
-            for graph in _subgraphs(node):
-                names |= _free_names(graph)
-        return frozenset(names)
+    def kept(self) -> frozenset[str]:
+        """The names of what graphs give back: the model's outputs and those of every body."""
+        return frozenset(value.name for graph in graphs(self.flat.frame.graph) for value in graph.output)
 
     # -- the tensors ------------------------------------------------------------------------------------------
 
     @cached_property
     def weights(self) -> Mapping[str, WeightInfo]:
-        """Every constant tensor: initializers in order, then Constant nodes."""
+        """Every constant tensor: initializers in order, then those of bodies, Constant nodes and folded constants."""
         found = {name: _weight_info(name, tensor, None) for name, tensor in self.tensors.items()}
-        for node in self.nodes:
-            if node.op_type == "Constant" and node.domain == "":
-                value = next(iter(node.attributes.values()), None)
-                if isinstance(value, TensorProto):
-                    found[node.outputs[0]] = _weight_info(node.outputs[0], value, node.index)
-                elif value is not None and not isinstance(value, (onnx.SparseTensorProto, str, bytes)):
-                    array = _plain_constant(node)
-                    if array is not None:
-                        found[node.outputs[0]] = WeightInfo(
-                            node.outputs[0], array.shape, array.dtype, array.nbytes, node.index
-                        )
+        for name, stored in self._inside.items():
+            found[name] = _weight_info(name, stored, self._constants.get(name))
+        for name, index in self._constants.items():
+            array = None if name in self._inside else _plain_constant(self.nodes[index])
+            if array is not None:
+                found[name] = WeightInfo(name, array.shape, array.dtype, array.nbytes, index)
+        if self.folded:
+            used = {name for node in self.nodes if node.index not in self.spent for name in node.inputs} | self.kept
+            gone = {name for index in self.spent for name in self.nodes[index].inputs} - used
+            found = {name: info for name, info in found.items() if name not in gone}
+            found.update(self.folded)
         return found
+
+    @cached_property
+    def _constants(self) -> dict[str, int]:
+        """Index of the Constant node that makes a tensor."""
+        return {n.outputs[0]: n.index for n in self.nodes if n.op_type == "Constant" and n.domain == "" and n.outputs}
+
+    @cached_property
+    def _inside(self) -> dict[str, TensorProto | SparseTensorProto]:
+        """The tensors that the frame holds itself: sparse initializers, those of bodies, values of Constant nodes."""
+        found: dict[str, TensorProto | SparseTensorProto] = {}
+        for depth, graph in enumerate(graphs(self.flat.frame.graph)):
+            found.update((stored.values.name, stored) for stored in graph.sparse_initializer)
+            if depth:
+                found.update((tensor.name, tensor) for tensor in graph.initializer)
+        for name, index in self._constants.items():
+            value = next(iter(self.nodes[index].attributes.values()), None)
+            if isinstance(value, (TensorProto, SparseTensorProto)):
+                found[name] = value
+        return found
+
+    @cached_property
+    def _makers(self) -> dict[str, NodeProto]:
+        return {name: self.protos[n.index] for n in self.nodes for name in n.outputs if name not in self._constants}
 
     def array(self, name: str) -> Array:
         """The values of a constant tensor, read now and not kept; external data is a read-only map of the file."""
-        tensor = self.tensors.get(name)
+        if name in self.folded:
+            return folding.value(name, self._makers.get, self._stored, self.opsets[""])
+        return self._stored(name)
+
+    def _stored(self, name: str) -> Array:
+        tensor = self.tensors.get(name) or self._inside.get(name)
         if tensor is None:
-            info = self.weights[name]
-            assert info.constant_node is not None
-            node = self.nodes[info.constant_node]
-            value = next(iter(node.attributes.values()))
-            if not isinstance(value, TensorProto):
-                array = _plain_constant(node)
-                assert array is not None
-                return array
-            tensor = value
-        return external.values(tensor, self.folder)
+            array = _plain_constant(self.nodes[self._constants[name]])
+            assert array is not None
+            return array
+        return sparse.dense(tensor) if isinstance(tensor, SparseTensorProto) else external.values(tensor, self.folder)
+
+    # -- constants that the model computes --------------------------------------------------------------------
+
+    def computed(self, roots: Iterable[str]) -> frozenset[int]:
+        """Indices of the nodes that compute from the constants `roots` alone."""
+        return folding.computed(self.nodes, roots, self.opsets.get("", 1))
+
+    def fold(self, tensors: Mapping[str, WeightInfo]) -> Model:
+        """The model with some tensors that are computed from constants taken for weights.
+
+        Nothing of the file changes yet: an edit has to store them and to let their readers read what is stored.
+        """
+        return Model(self.frame, self.tensors, self.folder, self.source, self.outside, MappingProxyType(dict(tensors)))
+
+    @cached_property
+    def spent(self) -> frozenset[int]:
+        """Indices of the nodes that serve folded constants alone."""
+        return folding.spent(self.nodes, self.folded, self.kept)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -245,8 +254,8 @@ class Model:
     def with_node_names(self) -> Model:
         """The model with the name of `Node.name` written into every node, so that a profile can be attributed."""
         frame = ModelProto()
-        frame.CopyFrom(self.frame)
-        for proto, node in zip(frame.graph.node, self.nodes, strict=True):
+        frame.CopyFrom(self.flat.frame)
+        for (_, _, _, proto), node in zip(walk(frame.graph), self.nodes, strict=True):
             proto.name = node.name
         return Model(frame, self.tensors, self.folder, self.source)
 
@@ -282,13 +291,17 @@ class Model:
         return Model(frame, self.tensors, self.folder, self.source, self.outside)
 
 
+def _bodies(node: NodeProto) -> Mapping[str, Body]:
+    found = {
+        name: Body(tuple(v.name for v in graph.input), tuple(v.name for v in graph.output))
+        for name, graph in bodies(node)
+    }
+    return MappingProxyType(found) if found else _NO_BODIES
+
+
 def _field(size: int) -> int:
     """The bytes of a message of `size` bytes within another: its tag, its length (7 bits a byte), itself."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size
-
-
-def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
 
 
 def _scope(node: NodeProto) -> str:
@@ -311,6 +324,9 @@ def _attribute(attribute: AttributeProto) -> Any:
         return None
     value = onnx.helper.get_attribute_value(attribute)
     return tuple(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else value
+
+
+_NO_BODIES: Mapping[str, Body] = MappingProxyType({})
 
 
 def _plain_constant(node: Node) -> Array | None:
@@ -339,27 +355,20 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, dtype_of(tensor.elem_type), shape)
 
 
-def _weight_info(name: str, tensor: TensorProto, node: int | None) -> WeightInfo:
-    dtype = dtype_of(tensor.data_type)
+def _weight_info(name: str, tensor: TensorProto | SparseTensorProto, node: int | None) -> WeightInfo:
+    dtype = dtype_of(tensor.values.data_type if isinstance(tensor, SparseTensorProto) else tensor.data_type)
     shape = tuple(tensor.dims)
     return WeightInfo(name, shape, dtype, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, node)
-
-
-def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        elif attribute.type == AttributeProto.GRAPHS:
-            yield from attribute.graphs
 
 
 def _free_names(graph: GraphProto) -> set[str]:
     """Names that `graph` reads and does not make itself."""
     made = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    made |= {t.values.name for t in graph.sparse_initializer}
     free: set[str] = set()
     for node in graph.node:
         free |= {name for name in node.input if name and name not in made}
-        for inner in _subgraphs(node):
+        for _, inner in bodies(node):
             free |= _free_names(inner) - made
         made |= set(node.output)
     return free | {v.name for v in graph.output if v.name not in made}
@@ -375,7 +384,7 @@ def _check(proto: ModelProto, source: str) -> None:
         raise ModelReadError(f"{source!r} declares no opset: expected at least one opset_import entry")
     newest = onnx.defs.onnx_opset_version()
     for opset in proto.opset_import:
-        if _domain(opset.domain) == "" and not 1 <= opset.version <= newest:
+        if domain_of(opset.domain) == "" and not 1 <= opset.version <= newest:
             raise ModelReadError(
                 f"{source!r} uses opset {opset.version}, the installed onnx {onnx.__version__} knows 1 to {newest}: "
                 "upgrade onnx, or export with an older opset"
@@ -384,7 +393,7 @@ def _check(proto: ModelProto, source: str) -> None:
     known |= {t.values.name for t in proto.graph.sparse_initializer}
     for index, node in enumerate(proto.graph.node):
         needed = [name for name in node.input if name]
-        for graph in _subgraphs(node):
+        for _, graph in bodies(node):
             needed.extend(_free_names(graph))
         for name in needed:
             if name not in known:

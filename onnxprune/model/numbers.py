@@ -11,12 +11,26 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["evaluate"]
+__all__ = ["can_evaluate", "evaluate"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Operator: TypeAlias = Callable[[Sequence[Array | None], Mapping[str, Any]], Array]
+
+
+def can_evaluate(op_type: str, opset: int) -> bool:
+    """Whether `evaluate` knows a standard operator."""
+    if op_type in _TABLE:
+        return True
+    from onnx.reference.ops import load_op
+
+    try:
+        load_op("", op_type, opset)
+    except (NotImplementedError, onnx.defs.SchemaError):  # that is how onnx says no
+        return False
+    return True
 
 
 def evaluate(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list[Array] | None:

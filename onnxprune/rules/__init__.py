@@ -7,6 +7,7 @@ of the nodes cannot matter, and it never edits.
 from onnxprune.rules import (  # noqa: F401 - each import fills the registry
     attention,
     contraction,
+    control_flow,
     elementwise,
     equivalents,
     indexing,

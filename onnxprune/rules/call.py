@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,20 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """A graph that a node holds: its own inputs and outputs; None where a shape is not known."""
+
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One node; `inputs` and `outputs` hold None where the node leaves one out."""
+    """One node; `inputs` and `outputs` hold None where the node leaves one out.
+
+    Of a node with `bodies` (If, Loop, Scan) they also hold None where a shape is not known. `dead` names the bodies
+    that never run, as the condition of an If is known.
+    """
 
     op_type: str
     opset: int
@@ -53,6 +65,8 @@ class Call:
     attributes: dict[str, Any]
     new_atom: Callable[[int], Atom]
     new_units: Callable[[int], list[Atom]]
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+    dead: frozenset[str] = frozenset()
     comes_back: Callable[[str], bool] = lambda name: False
 
     @property

@@ -43,8 +43,11 @@ def squeeze(n: Call) -> Iterator[Fact]:
     """
     if n.op_type == "Squeeze" and n.axes() is None:
         yield from (Fixed(dim, "Squeeze without axes") for dim in n.x.dims)
-    pairs = zip((d for d in n.x.dims if d.size != 1), (d for d in n.y.dims if d.size != 1), strict=True)
-    yield from (Same(a, b) for a, b in pairs)
+    left, right = ([d for d in tensor.dims if d.size != 1] for tensor in (n.x, n.y))
+    if [d.size for d in left] != [d.size for d in right]:  # in a branch that sizes like these never take
+        yield from (Fixed(dim, "an axis that is squeezed has several indices") for dim in (*left, *right))
+    else:
+        yield from (Same(a, b) for a, b in zip(left, right, strict=True))
 
 
 @rule("Transpose")

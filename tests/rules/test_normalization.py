@@ -60,16 +60,6 @@ REFUSES = [
     Refuses("quantized in blocks", "x[N,5] -> y; h = MatMul(x, W[5,8]); "
             "U = DequantizeLinear<axis=0,block_size=4>(Q[8,6]:int8, S[2,6]);"
             "y = MatMul(h, U)", {"Q.0": "blocks", "W.1": "blocks"}, 21),
-    Refuses("a weight standardised over an axis that its reader cuts",
-            "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); r = Reshape(U[6,8,1,1], {1,6,-1});"
-            "n, a, b = BatchNormalization<training_mode=1>(r, S[6], B[6], M[6], R[6]); u = Reshape(n, {6,8,1,1});"
-            "g = Conv(h, u); y = Conv(g, V[4,6,1,1])", {"W.0": "statistics", "U.1": "statistics"}),
-    Refuses("a weight whose mean over the cut axis is taken off",
-            "x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); m = ReduceMean<axes=[1,2,3]>(U[6,8,1,1]); u = Sub(U, m);"
-            "g = Conv(h, u); y = Conv(g, V[4,6,1,1])", {"W.0": "ReduceMean mixes", "U.1": "ReduceMean mixes"}),
-    Refuses("a weight scaled by its norm over the cut axis",
-            "x[N,8] -> y; h = MatMul(x, W[8,6]); n = ReduceSumSquare<axes=[0],keepdims=1>(U[6,5]); s = Sqrt(n);"
-            "u = Div(U, s); g = MatMul(h, u); y = MatMul(g, V[5,4])", {"W.1": "ReduceSumSquare", "U.0": "ReduceSumSq"}),
 ]  # fmt: skip
 
 

@@ -41,6 +41,10 @@ CUTS = [
     Cuts("LpNormalization by L1", rows("g = LpNormalization<p=1,axis=2>(h)"), {"W": 8}),
     Cuts("CumSum", rows("g = CumSum(h, 2)"), {"W": 8}),
     Cuts("CumSum backwards, without itself", rows("g = CumSum<reverse=1,exclusive=1>(h, -1)"), {"W": 8}),
+    Cuts("CumSum over a weight, once folded", "x[N,6] -> y; W = CumSum(U[6,8], 0); h = MatMul(x, T[6,6]);"
+         "g = MatMul(h, W); y = MatMul(g, V[8,4])", {"T": 6, "MatMul_2": 8}),
+    Cuts("LpNormalization of a weight, once folded", "x[N,6] -> y; W = LpNormalization<axis=0>(U[6,8]);"
+         "h = MatMul(x, T[6,6]); g = MatMul(h, W); y = MatMul(g, V[8,4])", {"T": 6, "MatMul_2": 8}),
     Cuts("ArgMax beside", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); a = ArgMax<axis=1,keepdims=0>(h);"
          "f = Cast<to=1>(a); y = MatMul(f, V[8,4])", {"W": 8}),
     Cuts("Softmax beside", rows("g = Softmax<axis=1>(h)"), {"W": 8}),
@@ -70,10 +74,6 @@ REFUSES = [
             {"W.1": "ArgMax mixes"}),
     Refuses("TopK over the cut axis", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); y, i = TopK(h, {2})",
             {"W.1": "TopK mixes"}),
-    Refuses("CumSum over a weight", "x[N,6] -> y; W = CumSum(U[6,8], 0); h = MatMul(x, T[6,6]); g = MatMul(h, W);"
-            "y = MatMul(g, V[8,4])", {"U.0": "CumSum mixes", "T.1": "CumSum mixes"}),
-    Refuses("LpNormalization of a weight over the cut axis", "x[N,6] -> y; W = LpNormalization<axis=0>(U[6,8]);"
-            "h = MatMul(x, T[6,6]); g = MatMul(h, W); y = MatMul(g, V[8,4])", {"U.0": "LpNormalization mixes"}),
     Refuses("a mean that is taken off", rows("m = ReduceMean<axes=[-1]>(h); g = Sub(h, m)"),
             {"W.1": "its mean is taken off"}),
     Refuses("a mean that is taken off after a scale", rows("m = ReduceMean<axes=[-1]>(h); k = Mul(m, S[8]);"

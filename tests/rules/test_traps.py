@@ -44,10 +44,6 @@ CUTS = [
 ]  # fmt: skip
 
 REFUSES = [
-    Refuses("what the body of an If reads", "x[N,6], c[1]:bool -> y; h = MatMul(x, W[6,8]); "
-            "g = If<then_branch = a () => (float[N,8] o) { o = Neg(h) },"
-            "else_branch = b () => (float[N,8] q) { q = Relu(h) }>(c); y = MatMul(g, V[8,4])",
-            {"W.1": "read by the body of an If", "V.0": "no rule"}),
     Refuses("a Squeeze without axes drops another axis", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); u = Unsqueeze(h, {1});"
             "s = Squeeze(u); y = MatMul(s, V[8,4])", {"W.1": "Squeeze without axes"}),
     Refuses("positions are counted along the width", "x[N,6] -> y; a = MatMul(x, A[6,8]); d = Shape<start=1>(a);"
