@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxprune.api import Result, bench, explain, inspect, prune, verify
+    from onnxprune.api import Result, bench, explain, inspect, prune, shrink, verify
     from onnxprune.benchmark import Bench
     from onnxprune.errors import (
         GateNotMet,
@@ -49,6 +49,7 @@ __all__ = [
     "explain",
     "inspect",
     "prune",
+    "shrink",
     "verify",
 ]
 
@@ -60,7 +61,7 @@ _PLACES = {
     "Pipeline": "passmanager",
     "Report": "report",
     "Verdict": "verification",
-} | dict.fromkeys(("Result", "bench", "explain", "inspect", "prune", "verify"), "api")
+} | dict.fromkeys(("Result", "bench", "explain", "inspect", "prune", "shrink", "verify"), "api")
 
 
 def __getattr__(name: str) -> Any:

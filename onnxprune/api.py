@@ -21,7 +21,7 @@ from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.unit import Unit, Watch
 from onnxprune.verification import Verdict, Verifier, feeds_for
 
-__all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "verify"]
+__all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "shrink", "verify"]
 
 
 class Proto(Protocol):
@@ -71,11 +71,24 @@ def prune(
     unit = steps.run(Unit(source=source) if watch is None else Unit(source=source, watch=watch))
     if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
         raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
-    made = stamp.stamped(unit.model, unit.analysis, unit.plan, [b.node for b in unit.branches if b.dropped])
+    unchanged = unit.model is unit.source
+    dropped = [branch.node for branch in unit.branches if branch.dropped]
+    made = unit.model if unchanged else stamp.stamped(unit.model, unit.analysis, unit.plan, dropped)
     report = report_of(unit, made, None if output is None else str(output))
     if output is not None:
         made.save(output)
     return Result(made, report)
+
+
+def shrink(model: ModelLike, output: str | Path | None = None, *, watch: Watch | None = None, **options: Any) -> Result:
+    """Remove what is dead already, and change no output: channels that are zero, constant, equal or never read, and
+    nodes and initializers that no output needs.
+
+    The report counts by kind what was `removed`, and what was `left` by reason. The result is verified against the
+    original itself; where nothing is dead it is the original, byte for byte. Options are those of the pipeline
+    `shrink`, `watch` and errors as for `prune`.
+    """
+    return prune(model, output, pipeline="shrink", watch=watch, **options)
 
 
 def inspect(model: ModelLike, *, size: Sequence[str] | str = ()) -> Inspection:

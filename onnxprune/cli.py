@@ -149,6 +149,21 @@ def prune(model: str, output: str, json_path: str | None, quiet: bool, **options
     _run_pipeline("prune", model, output, json_path, quiet, options)
 
 
+@cli.command(cls=PassCommand)
+@click.argument("model")
+@output_flag
+@json_flag
+@quiet_flag
+@pass_options("shrink")
+def shrink(model: str, output: str, json_path: str | None, quiet: bool, **options: Any) -> None:
+    """Remove from MODEL what is dead already, change no output, and write it to OUT.
+
+    Channels that are zero, constant, equal to another or never read go, as a sparse training run or a mask of a
+    framework leaves them, and nodes and initializers that no output needs.
+    """
+    _run_pipeline("shrink", model, output, json_path, quiet, options)
+
+
 @cli.command()
 @click.argument("pipeline")
 @click.argument("model")

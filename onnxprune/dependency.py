@@ -225,6 +225,14 @@ class _Analyser:
                         tuple(self.statements), self.types, self.families(),
                         self.allow, tuple(self.opened))  # fmt: skip
 
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """Every tensor that somebody reads: what is made and never read needs no shape."""
+        used = {info.name for info in self.model.outputs}
+        for node in self.model.nodes:
+            used.update(node.inputs, *(body.outputs for body in node.bodies.values()))
+        return frozenset(used)
+
     def new_atom(self, size: int) -> Atom:
         atom = Atom(self.next_id, size)
         self.next_id += 1
@@ -276,7 +284,8 @@ class _Analyser:
         if rule is None:
             self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
             return
-        for name in (*node.inputs, *node.outputs) if not bodies else ():
+        read = (name for name in node.outputs if name in self.read or name == node.outputs[0])
+        for name in (*node.inputs, *read) if not bodies else ():
             if name and self.tensors[name] is None:
                 if node.within not in self.dead:
                     unknown = f"the shape of {name!r} is not known"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
+    from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
@@ -55,6 +56,7 @@ class Unit:
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None
+    stripped: Shrunk | None = None  # what was removed without a change to any output
     model: Model | None = None
     verdict: Verdict | None = None
     evaluation: Evaluation | None = None

@@ -36,8 +36,28 @@ class Select:
     include: tuple[str, ...] = option((), "Prune only groups of that name, or else those that cut it.", "PATTERN")
     exclude: tuple[str, ...] = option((), "Leave alone groups of that name, or else those that cut it.", "PATTERN")
 
+    allow_inexact: tuple[str, ...] = option(
+        (), "Open what norms, reductions or softmax fix: norm, reduce, softmax. Not exact.", "KIND[,KIND]"
+    )
+
+    def __post_init__(self) -> None:
+        from onnxprune.rules.facts import INEXACT
+
+        for kind in self._kinds:
+            if kind not in INEXACT:
+                raise UsageError(f"--allow-inexact {kind!r}: expected one or several of {', '.join(INEXACT)}")
+
+    @property
+    def _kinds(self) -> frozenset[str]:
+        return frozenset(kind.strip() for text in self.allow_inexact for kind in text.split(","))
+
     def run(self, unit: Unit) -> Unit:
         """Filter the groups; a pattern that matches nothing is a mistake of the user's."""
+        from onnxprune.dependency import analyse
+
+        assert unit.analysis is not None
+        if self._kinds:
+            unit = replace(unit, analysis=analyse(unit.source, unit.analysis.shapes.sizes, allow=self._kinds))
         assert unit.analysis is not None
         if self.granularity == "branch":
             raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")

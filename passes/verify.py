@@ -41,13 +41,14 @@ class Verify:
             if verdict.passed:
                 return replace(unit, verdict=verdict, notes=notes)
             faults = verifier.faults(unit.plan, lambda n: unit.watch(f"find the groups at fault (check {n})", 0, 0))
-            plan = unit.plan.without(faults)
-            model = cut.shrink(unit.analysis, plan)
-            verdict = verifier.check(plan, model)
+            plan, model = unit.plan.without(faults), unit.model
+            if faults:
+                model = cut.shrink(unit.analysis, plan)
+                verdict = verifier.check(plan, model)
         if not verdict.passed:
             raise VerificationFailed(
-                f"the pruned model is not the masked original, and no group could be found at fault: {verdict.detail}. "
-                "Nothing was written; please report this model"
+                f"the pruned model is not the {'masked ' if plan.keep else ''}original, and no group could be found at "
+                f"fault: {verdict.detail}. Nothing was written; please report this model"
             )
         faults |= unit.faults
         return replace(unit, verdict=verdict, plan=plan, model=model, faults=faults, notes=notes, redo="allocate")

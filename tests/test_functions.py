@@ -11,6 +11,7 @@ from onnx import helper, parser
 from onnxprune import cut
 from onnxprune.dependency import analyse
 from onnxprune.model import Model
+from onnxprune.model.nesting import bodies
 from onnxprune.plan import Plan
 from onnxprune.testing import build, cut_sizes, random_keep, reasons, theorem
 
@@ -33,6 +34,8 @@ SOFT = f"{HEAD} Soft (a) => (b) {{ b = Softmax<axis=-1>(a) }}"
 
 def with_functions(text: str, functions: Sequence[str]) -> Model:
     proto = build(text).to_proto()
+    if all(opset.domain != "my" for opset in proto.opset_import):
+        proto.opset_import.append(helper.make_opsetid("my", 1))
     proto.functions.extend(parser.parse_function(function) for function in functions)
     return Model.from_proto(proto)
 
@@ -80,6 +83,19 @@ def test_a_function_with_a_branch_is_followed() -> None:
         proof = theorem(with_functions(text, [ACT, body]))
         assert proof.sizes == {"W": 8}
         assert calls(proof.shrunk) == left
+
+
+def test_calls_in_a_branch_are_followed() -> None:
+    """A call in the branch of an If: written out there where its body is cut, kept where it is not."""
+    text = (
+        "x[N,6], c[1]:bool -> y; h = MatMul(x, W[6,8]);"
+        "g = If<then_branch = f () => (float[N,M] p) { q = my.Act(h) p = my.Bias(q) },"
+        "else_branch = e () => (float[N,M] r) { r = my.Act(h) }>(c); y = MatMul(g, V[8,4])"
+    )
+    proof = theorem(with_functions(text, [ACT, BIAS]))
+    assert proof.sizes == {"W": 8}
+    (held,) = [node for node in proof.shrunk.frame.graph.node if node.op_type == "If"]
+    assert [n.op_type for _, body in bodies(held) for n in body.node] == ["Act", "Constant", "Add", "Act"]
 
 
 def test_a_call_that_no_cut_touches_stays() -> None:

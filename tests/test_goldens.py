@@ -24,6 +24,14 @@ NOISE = (
     (re.compile(r'"max_error": [^,]*'), '"max_error": <error>'),
 )
 
+DEAD = """
+    x[N,2] -> y, z
+    h = MatMul(x, A{1.0,0.0,2.0,0.0,1.0,0.5, 1.0,0.0,0.5,0.0,1.0,0.5}[2,6]); b = Add(h, B{0.0,0.5,0.0,0.0,0.0,1.0})
+    r = Relu(b); y = Gemm(r, V[6,3], C[3]); k = Gemm(x, U[2,3]); s = Sigmoid(x); i = Identity(s)
+    p = Reshape(i, {-1,2,1,1}); q = Conv(p, W{0.0,0.0,1.0,1.0}[2,2,1,1], D{1.0,0.0})
+    z = Conv<pads=[1,1,1,1]>(q, T[1,2,3,3])
+"""
+
 
 def without_measurements(out: str) -> str:
     """JSON without what is measured; anything else as it is."""
@@ -40,6 +48,7 @@ def test_a_command_prints_what_it_printed(
     text = golden.read_text(encoding="utf-8")
     command = text.splitlines()[0].removeprefix("$ ")
     build("x[N,3,8,8] -> y; a = Conv(x, A[4,3,1,1]); y = Softmax<axis=1>(a)").save("nothing_to_prune.onnx")
+    build(DEAD).save("dead.onnx")
     for part in command.split(" && "):
         ran = onnxprune(*shlex.split(part)[1:])
     out = without_measurements(ran.out)

@@ -96,17 +96,20 @@ def analysis_table(zoo: Path | None) -> None:
     print(f"\n`onnxprune --help`: {median(spent):.3f} s wall ({min(spent):.3f} to {max(spent):.3f}).")
 
 
-def half_table(rounds: int, names: list[str]) -> None:
+def half_table(rounds: int, names: list[str], allocation: str) -> None:
     """One row a model and rounding: MACs ratio, measured speed-up, and the second as a share of the first."""
     print(
-        f"Uniform l2 pruning to `macs=0.5`, batch 1, one thread, {rounds} interleaved rounds in 3 sessions a model; "
+        f"{allocation.capitalize()} l2 pruning to `macs=0.5`, batch 1, one thread, {rounds} interleaved rounds, "
+        "3 sessions a model; "
         f"{this_machine()}.\n"
     )
     print("| model | round to | MACs before / after | params before / after | speed-up (95 %) | of the MACs ratio |")
     print("|---|---|---|---|---|---|")
     for name in names:
         original = Model.from_bytes(SKELETONS[name]().SerializeToString(), source=name)
-        made = [onnxprune.prune(original, target="macs=0.5", round_to=r, rounds=0) for r in ROUNDINGS]
+        made = [
+            onnxprune.prune(original, target="macs=0.5", round_to=r, allocation=allocation, rounds=0) for r in ROUNDINGS
+        ]
         result = bench([original, *(m.model for m in made)], rounds=rounds, memory=False)
         for rounding, pruned, row in zip(ROUNDINGS, made, result.rows[1:], strict=True):
             r = pruned.report
@@ -127,11 +130,12 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, help="folder of the graph zoo")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--only", action="append", choices=tuple(SKELETONS), help="one model (repeatable)")
+    parser.add_argument("--allocation", default="uniform")
     options = parser.parse_args()
     if options.table == "analysis":
         analysis_table(options.zoo)
     else:
-        half_table(options.rounds, options.only or list(SKELETONS))
+        half_table(options.rounds, options.only or list(SKELETONS), options.allocation)
 
 
 if __name__ == "__main__":

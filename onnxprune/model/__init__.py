@@ -5,6 +5,8 @@ from onnxprune.model.inference import Shapes, infer, recompute
 from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabulary
 from onnxprune.model.model import Model
 from onnxprune.model.node import Array, Body, Node, TensorInfo, WeightInfo
+from onnxprune.model.numbers import evaluate
+from onnxprune.model.sweep import swept
 
 __all__ = [
     "Array",
@@ -15,10 +17,12 @@ __all__ = [
     "Shapes",
     "TensorInfo",
     "WeightInfo",
+    "evaluate",
     "infer",
     "input_shapes",
     "parse_sizes",
     "recompute",
+    "swept",
     "symbols",
     "vocabulary",
 ]

@@ -54,6 +54,8 @@ def _as_standard(
     for k in found.inputs:
         kind, shape = (kinds[k], shapes[k]) if k < len(kinds) else (None, None)
         names.append("" if kind is None else f"x{k}")
+        if kind is not None and shape is None:
+            return {}
         if kind is not None and shape is not None:
             ordered = [shape[axis] for axis in found.perms[k]] if k in found.perms else shape
             element = kind.tensor_type.elem_type

@@ -18,7 +18,7 @@ from onnxprune.model.nesting import bodies, domain_of, graphs
 __all__ = ["Known", "flow"]
 
 Visit = Callable[[GraphProto], None]
-LONGEST = 2**20  # rounds; a larger trip count means that the condition ends the loop
+LONGEST = 2**20  # rounds; a larger trip count is there to be cut short
 
 
 class Known(Protocol):
@@ -71,8 +71,7 @@ def _loop(known: Known, node: NodeProto, held: dict[str, GraphProto], visit: Vis
     states = len(body.input) - 2
     starts = [known.shape.get(name) for name in node.input[2:]]
     _carry(known, body, node.input[2:], starts, 2, 1, visit)
-    rounds = known.number.get(node.input[0]) if node.input[0] else None
-    trips = None if rounds is None or rounds.size != 1 or int(rounds.item()) > LONGEST else int(rounds.item())
+    trips = _trips(known, node, body)
     for k, name in enumerate(node.output):
         made = body.output[1 + k].name
         shape = known.shape.get(made)
@@ -81,6 +80,22 @@ def _loop(known: Known, node: NodeProto, held: dict[str, GraphProto], visit: Vis
         elif shape != known.shape.get(body.input[2 + k].name):
             shape = None
         _assign(known, name, made, shape)
+
+
+def _trips(known: Known, node: NodeProto, body: GraphProto) -> int | None:
+    """How many rounds a Loop makes; None where a condition may end it, or nobody knows."""
+    rounds = known.number.get(node.input[0]) if node.input[0] else None
+    if rounds is None or rounds.size != 1 or not 0 <= int(rounds.item()) <= LONGEST:
+        return None
+    start = known.number.get(node.input[1]) if node.input[1] else np.ones(1)
+    makers = {name: inner for inner in body.node for name in inner.output}
+    goes_on = body.output[0].name
+    while goes_on in makers and makers[goes_on].op_type == "Identity":
+        goes_on = makers[goes_on].input[0]
+    stays = start if goes_on == body.input[1].name else known.number.get(goes_on)
+    if start is None or stays is None or not (start.all() and stays.all()):
+        return None
+    return int(rounds.item())
 
 
 def _scan(known: Known, node: NodeProto, held: dict[str, GraphProto], visit: Visit) -> None:

@@ -69,6 +69,8 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
     assert analysis is not None
     assert plan is not None
     costs = Costs.of(analysis)
+    stripped = unit.stripped
+    kept = plan if stripped is None else stripped.plan
     before, after = parameters(unit.source), parameters(written)
     blamed = tuple(
         FixedAxis(s.tensor, s.axis, "verification", "verify")
@@ -83,7 +85,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         output=output,
         pipeline=tuple({"use": name, **options} for name, options in unit.options),
         groups=tuple(
-            GroupReport(g.name, g.size, plan.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
+            GroupReport(g.name, g.size, kept.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
         branches=tuple(BranchReport(b.name, b.node, b.effect, b.dropped) for b in unit.branches),
@@ -92,10 +94,12 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         nonzero_before=nonzeros(unit.source),
         nonzero_after=nonzeros(written),
         macs_before=costs.macs(),
-        macs_after=costs.macs(plan.counts) if not unit.branches else _macs(written, analysis),
+        macs_after=_macs_after(unit, costs, written),
         bytes_before=unit.source.size_bytes,
         bytes_after=written.size_bytes,
         sparsity=1 - after / before if before else 0.0,
+        removed=None if stripped is None else dict(stripped.removed),
+        left=None if stripped is None else dict(stripped.left),
         verified=verdict is not None and verdict.passed and verdict.exact,
         exact=verdict is None or verdict.exact,
         output_change=None if verdict is None or verdict.change is None else verdict.change.relative,
@@ -116,9 +120,15 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
     )
 
 
-def _macs(model: Model, original: Analysis) -> int:
-    """What a model that lacks whole branches costs, at the sizes of the original."""
-    return Costs.of(analyse(model, original.shapes.sizes)).macs()
+def _macs_after(unit: Unit, costs: Costs, written: Model) -> int:
+    """What the written model costs, at the sizes of the original."""
+    assert unit.analysis is not None
+    assert unit.plan is not None
+    if unit.stripped is not None:
+        return Costs.of(unit.stripped.analysis).macs()
+    if any(branch.dropped for branch in unit.branches):
+        return Costs.of(analyse(written, unit.analysis.shapes.sizes)).macs()
+    return costs.macs(unit.plan.counts)
 
 
 def _latency(unit: Unit) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from onnxprune.benchmark import Bench
 from onnxprune.report.building import Inspection
+from onnxprune.report.removed import show_removed
 from onnxprune.report.report import FixedAxis, Report
 from onnxprune.verification import Verdict
 
@@ -30,8 +31,10 @@ def show_report(console: Console, report: Report) -> None:
     """The result of a run: what it weighs and costs before and after, what was cut, what was left alone."""
     if report.branches:
         _show_branches(console, report)
-    else:
+    elif report.removed is None:
         _show_groups(console, report)
+    else:
+        show_removed(console, report)
     table = _table("", "before", "after", "ratio")
     _row(table, "parameters", report.params_before, report.params_after, _asked(report, "params"))
     _row(table, "MACs (batch 1)", report.macs_before, report.macs_after, _asked(report, "macs"))
@@ -46,8 +49,9 @@ def show_report(console: Console, report: Report) -> None:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
     console.print(table)
     if report.verified:
+        pair = "masked and pruned model" if report.removed is None else "original and result"
         console.print(
-            f"verified: masked and pruned model agree on {report.verified_inputs} inputs "
+            f"verified: {pair} agree on {report.verified_inputs} inputs "
             f"(batch {_and(report.verified_batches)}), largest relative error {report.max_error:.1e}"
         )
     if not report.exact:

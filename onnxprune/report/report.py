@@ -62,9 +62,11 @@ class FixedAxis:
 class Report:
     """What was done to a model. Sizes in bytes, latencies in milliseconds, MACs of one sample.
 
-    `sparsity` is the share of weights removed; `targets` holds what was asked and what was reached, by budget.
-    `speedup` is latency before over after: below 1 the model became slower, and only where `speedup_significant` is the
-    difference more than chance. A value is None where nothing was measured: no evaluation, no timing.
+    `sparsity` is the share of weights removed. Of a lossless run, `removed` counts by kind what was dead (see
+    `onnxprune.lossless.Shrunk`) and `left` the constant indices that stay, by reason. `targets` holds what was asked
+    and what was reached, by budget. `speedup` is latency before over after: below 1 the model became slower, and only
+    where `speedup_significant` is the difference more than chance. A value is None where nothing was measured: no
+    evaluation, no timing.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
@@ -88,6 +90,8 @@ class Report:
     bytes_before: int = 0
     bytes_after: int = 0
     sparsity: float = 0.0
+    removed: Mapping[str, int] | None = None
+    left: Mapping[str, int] | None = None
     verified: bool = False
     exact: bool = True
     output_change: float | None = None

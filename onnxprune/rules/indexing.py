@@ -28,6 +28,8 @@ def gather(n: Call) -> Iterator[Fact]:
         return
     values = [int(v) + (picked.size if v < 0 else 0) for v in values]
     out = merged(*indices.dims) if indices.rank else n.new(1)
+    if not indices.rank:
+        yield Fixed(out, "picked by itself")
     if values == list(range(values[0], values[0] + len(values))):
         yield Same(picked, joined(n.new(values[0]), out, n.new(picked.size - values[0] - len(values))))
     elif picked.size <= APART:

@@ -13,10 +13,15 @@ from onnxprune.rules.elementwise import carry
 from onnxprune.rules.equivalents import scales
 from onnxprune.rules.facts import Attribute, Counts, Default, Fact, Fixed, Reads, Same, Work
 from onnxprune.rules.normalization import STATISTICS
-from onnxprune.rules.registry import rule
+from onnxprune.rules.registry import fixed_by_nature, rule
 
 KEYS = "attention mixes its indices"
 ROTATED = "halves of it are rotated against each other"
+
+fixed_by_nature("Unique", "NGramRepeatBlock", "BifurcationDetector", domain="com.microsoft", reason="picks by value")
+fixed_by_nature("Range", domain="com.microsoft", reason="makes as many indices as its values say")
+fixed_by_nature("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", domain="com.microsoft",
+                reason="runs whole decoders inside")  # fmt: skip
 
 
 @rule("Crop")

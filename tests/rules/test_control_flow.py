@@ -90,6 +90,9 @@ REFUSES = [
     Refuses("the axis that a Loop makes", "x[N,6] -> y; h = MatMul(x, W[6,8]);"
             f"e, g = Loop<{LOOP} (bool l, float[N,8] t, float[N,8] o) {{ l = Identity(k) t = Relu(s) o = Neg(t) }}>"
             "({3}, _, h); t = Transpose<perm=[1,2,0]>(g); y = MatMul(t, V[3,4])", {"V.0": "runs along it"}),
+    Refuses("a Loop that a condition may end", "x[N,6] -> y; h = MatMul(x, W[6,8]);"
+            f"e, g = Loop<{LOOP} (bool l, float[N,8] t, float[N,8] o) {{ m = ReduceMax<keepdims=0>(x) n = Neg(m)"
+            " l = Less(n, m) t = Relu(s) o = Neg(t) }>({3}, _, h); y = MatMul(g, V[8,4])", {"V.0": "not known"}),
     Refuses("an operator that nobody knows holds a body", "x[N,6], c[1]:bool -> y; h = MatMul(x, W[6,8]);"
             f"g = my.If<{THEN} {{ p = Neg(h) }}, {ELSE} {{ q = Relu(h) }}>(c); m = Reshape(g, {{-1,8}});"
             "y = MatMul(h, V[8,4])", {"W.1": "no rule for my::If"}, runs=False),

@@ -37,6 +37,9 @@ CUTS = [
     Cuts("Gather of an index twice", rows("g = Gather<axis=2>(h, {0,0,3,2,2,3})", reads=6), {"W": 3, "W#2": 5}),
     Cuts("an order and its inverse", rows("a = Gather<axis=2>(h, {3,0,2,1,5,7,6,4}); r = Relu(a);"
          "g = Gather<axis=2>(r, {1,3,2,0,7,4,6,5})"), {"W": 8}),
+    Cuts("single indices beside an order", "x[N,6] -> y; h = MatMul(x, W[6,2]); a = Gather<axis=1>(h, 0);"
+         "b = Gather<axis=1>(h, 1); d = Sub(a, b); e = Unsqueeze(d, {1}); k = MatMul(x, U[6,8]);"
+         "g = Gather<axis=1>(k, {1,0,2,3,4,5,7,6}); z = MatMul(g, V[8,4]); y = Add(z, e)", {"U": 8}),
     Cuts("an order added to itself", rows("a = Gather<axis=2>(h, {1,0,3,2,5,4,7,6}); g = Add(a, h)"), {"W": 4}),
 ]  # fmt: skip
 
