@@ -56,10 +56,13 @@ def prune(
 
     `pipeline` is the name of a pipeline that comes with onnxprune, or the path of a TOML file; `options` are those of
     its passes, by the names of the command line's flags with underscores (`sparsity=0.5`, `target="macs=0.5"`).
+    With `granularity="branch"` the pipeline `prune` is replaced by `branch`, which has fewer options.
     `watch` is called with (what, steps done, steps in all) while it runs.
 
     Errors: those of `onnxprune.errors`; after any of them nothing has been written.
     """
+    if pipeline == "prune" and options.get("granularity") == "branch":
+        pipeline = "branch"
     steps = Pipeline.from_toml(pipeline_path(pipeline), **options)
     source = load(model)
     if output is not None:
@@ -69,7 +72,8 @@ def prune(
     if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
         raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
     unchanged = unit.model is unit.source
-    made = unit.model if unchanged else stamp.stamped(unit.model, unit.analysis, unit.plan)
+    dropped = [branch.node for branch in unit.branches if branch.dropped]
+    made = unit.model if unchanged else stamp.stamped(unit.model, unit.analysis, unit.plan, dropped)
     report = report_of(unit, made, None if output is None else str(output))
     if output is not None:
         made.save(output)
@@ -110,14 +114,15 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     from another model, or when the original does not run.
     """
     original, pruned = load(model), load(output)
-    sizes = stamp.read(pruned)["sizes"]
+    stated = stamp.read(pruned)
+    sizes = stated["sizes"]
     stamp.check_origin(pruned, original)
-    analysis = analyse(original, sizes)
-    plan = stamp.plan_of(pruned, analysis)
+    analysis = analyse(original, sizes, allow=frozenset(stated["allow"]))
+    plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
     with Verifier(
         analysis, feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes), threads
     ) as verifier:
-        return verifier.check(plan, pruned)
+        return verifier.check_without(dropped, pruned) if dropped else verifier.check(plan, pruned)
 
 
 def bench(models: Sequence[ModelLike], *, size: Sequence[str] | str = (), **options: Any) -> Bench:

@@ -17,6 +17,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Dimension, Mask, Product, count, keep_mask
 from onnxprune.model import Array, Edit, Model, recompute
 from onnxprune.plan import Plan
+from onnxprune.rescaling import rescale
 from onnxprune.rules.facts import Attribute, Counts, Default, Indexes, Operand, Reads
 from onnxprune.silencing import Silencer
 
@@ -82,6 +83,7 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
     numbers = _Numbers(cut)
     covered = _correct_numbers(cut, edit, numbers)
     _keep_values(cut, edit, numbers, covered)
+    rescale(analysis, cut.counts, edit)
     _write_defaults(cut, edit)
     for name in analysis.axes:
         masks = cut.masks(name)

@@ -7,24 +7,24 @@ multigraph whose nodes are (tensor, axis) and whose edges name the ONNX node tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from onnxprune.centring import added_back
 from onnxprune.dimensions import Atom, Dimension, atoms
 from onnxprune.families import Families
+from onnxprune.groups import Group, Site, kinds_of, names_of
 from onnxprune.model import Model, Node, Shapes, WeightInfo, infer
 from onnxprune.rules import Registry, registry
 from onnxprune.rules.call import Body, Call, Tensor
-from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
 __all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
 
-_GENERATED = re.compile(r"onnx::\w+|val_\d+|\d+|.*Constant\w*_output_\d+")
 # what gives back some of its input's numbers as they are: if those depend on a dynamic size, so does the result
 _PICKS = frozenset({"Shape", "Size", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Concat", "Identity"})
 GRAPH = -1  # the node index of what the graph itself states: its inputs and outputs
@@ -36,29 +36,6 @@ class Cause:
 
     node: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Axis `axis` of weight `tensor`, whose indices have the type `dim`."""
-
-    tensor: str
-    axis: int
-    dim: Dimension
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Indices that can be removed one by one, each from all `sites` at once."""
-
-    name: str
-    atom: Atom
-    sites: tuple[Site, ...]
-
-    @property
-    def size(self) -> int:
-        """How many indices the group has."""
-        return self.atom.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +67,8 @@ class Analysis:
         statements: tuple[Statement, ...],
         types: Unification[Cause],
         families: Families | None = None,
+        allow: frozenset[str] = frozenset(),
+        opened: tuple[Statement, ...] = (),
     ) -> None:
         self.model = model
         self.shapes = shapes
@@ -97,6 +76,8 @@ class Analysis:
         self.statements = statements
         self._types = types
         self._families = families
+        self.allow = allow
+        self.opened = opened
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
     def dims(self, tensor: str) -> tuple[Dimension, ...]:
@@ -137,8 +118,17 @@ class Analysis:
                     if atom.size > 1 and self.cause_of(atom) is None:
                         sites.setdefault(atom, []).append(Site(tensor, axis, dim))
         heavy = {atom: found for atom, found in sites.items() if any(self._is_weight(s.tensor) for s in found)}
-        names = _group_names(self, heavy)
-        return tuple(Group(names[atom], atom, tuple(found)) for atom, found in heavy.items())
+        roles = [(s.fact.part, self.type_of(s.fact.dim)) for s in self.notes(Role) if isinstance(s.fact, Role)]
+        reads = {(s.node, s.fact.operand, s.fact.axis) for s in self.notes(Reads) if isinstance(s.fact, Reads)}
+        kinds = kinds_of(heavy, roles, {tensor: self.dims(tensor) for tensor in self._weights_in_use})
+        names = names_of(self.model, heavy, kinds, reads)
+        return tuple(Group(names[atom], atom, tuple(found), kinds[atom]) for atom, found in heavy.items())
+
+    @cached_property
+    def inexact(self) -> frozenset[int]:
+        """The atoms that are open only because the user asked for it: the theorem says nothing of cutting them."""
+        facts = (s.fact for s in self.opened)
+        return frozenset(a.id for f in facts if isinstance(f, Fixed) for a in atoms(self.type_of(f.dim)))
 
     @cached_property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -172,13 +162,22 @@ class Analysis:
         return is_parameter(self.model.weights[tensor])
 
 
-def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registry = registry) -> Analysis:
-    """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name."""
+def analyse(
+    model: Model,
+    sizes: Mapping[str, int] | None = None,
+    rules: Registry = registry,
+    allow: frozenset[str] = frozenset(),
+) -> Analysis:
+    """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name.
+
+    `allow` names kinds of fixed dimensions that are left open (see `rules.facts.INEXACT`): cutting them makes a model
+    that is not the masked one.
+    """
     shapes = infer(model, sizes)
-    analysis = _Analyser(model, shapes, rules).run()
+    analysis = _Analyser(model, shapes, rules, allow).run()
     wanted = worth_folding(analysis)
     while wanted:
-        folded = _Analyser(model.fold(wanted), shapes, rules).run()
+        folded = _Analyser(model.fold(wanted), shapes, rules, allow).run()
         freed = {name: info for name, info in wanted.items() if any(map(folded.is_free, folded.dims(name)))}
         if freed == wanted:
             return folded
@@ -189,14 +188,17 @@ def analyse(model: Model, sizes: Mapping[str, int] | None = None, rules: Registr
 class _Analyser:
     """One walk over the nodes: facts are collected and unified as they come."""
 
-    def __init__(self, model: Model, shapes: Shapes, rules: Registry) -> None:
+    def __init__(self, model: Model, shapes: Shapes, rules: Registry, allow: frozenset[str]) -> None:
         self.model, self.shapes, self.rules = model, shapes, rules
         self.types: Unification[Cause] = Unification()
         self.statements: list[Statement] = []
+        self.allow = allow
+        self.opened: list[Statement] = []
         self.next_id = 0
         self.told_apart = False
         self.axes: dict[str, tuple[Atom, ...]] = {}
         self.tensors: dict[str, Tensor | None] = {}
+        self.live, self.readers = _live(model, shapes), _readers(model)
         self.dead: set[tuple[int, str]] = set()  # (node, body) that never runs
 
     @cached_property
@@ -219,7 +221,9 @@ class _Analyser:
         for name in sorted(self.model.kept & self.shapes.number.keys() - self.model.weights.keys()):
             self.fix_counted(name)
         self.fix_dynamic()
-        return Analysis(self.model, self.shapes, self.axes, tuple(self.statements), self.types, self.families())
+        return Analysis(self.model, self.shapes, self.axes,
+                        tuple(self.statements), self.types, self.families(),
+                        self.allow, tuple(self.opened))  # fmt: skip
 
     @cached_property
     def read(self) -> frozenset[str]:
@@ -257,7 +261,8 @@ class _Analyser:
                 dims = self.axes[name] = tuple(self.new_atom(size) for size in shape)
                 dynamic = self.shapes.dynamic.get(name, (False,) * len(dims))
                 number, varies = self.shapes.number.get(name), self.shapes.dynamic_number.get(name)
-                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None)
+                live = name in self.live
+                self.tensors[name] = Tensor(name, dims, dynamic, number, varies, info is not None, live)
         return self.tensors[name]
 
     def visit(self, node: Node) -> None:
@@ -287,7 +292,8 @@ class _Analyser:
                     self.fix_node(node, f"{node.op_type} {rule.nature}" if rule.nature else unknown)
                 return
         call = Call(node.op_type, opset, inputs, outputs, dict(node.attributes), self.new_atom, self.new_units,
-                    bodies, frozenset(name for name in bodies if (node.index, name) in self.dead))  # fmt: skip
+                    bodies, frozenset(name for name in bodies if (node.index, name) in self.dead),
+                    lambda name: added_back(name, self.readers, self.shapes.shape, self.live))  # fmt: skip
         spoken: set[int] = set()
         for fact in rule.function(call):
             self.state(node.index, fact)
@@ -327,6 +333,9 @@ class _Analyser:
         return True
 
     def state(self, node: int, fact: Fact) -> None:
+        if isinstance(fact, Fixed) and fact.kind in self.allow:
+            self.opened.append(Statement(node, fact))
+            return
         self.statements.append(Statement(node, fact))
         if isinstance(fact, Same):
             self.types.same(fact.left, fact.right, Cause(node, "its two sides have no common refinement"))
@@ -364,43 +373,27 @@ class _Analyser:
             self.state(node, Fixed(dim, reason))
 
 
-def _readable(node: Node) -> str:
-    """`/layer1/layer1.0/conv1/Conv` is the exporter's name for what the framework calls `layer1.0.conv1`."""
-    scopes = node.name.strip("/").split("/")
-    if len(scopes) < 2:
-        return node.name
-    named = scopes[:-1] if scopes[-1].split("_")[0] == node.op_type else scopes
-    return ".".join(a for a, b in zip(named, [*named[1:], ""], strict=True) if not b.startswith(f"{a}."))
+def _live(model: Model, shapes: Shapes) -> frozenset[str]:
+    """The tensors that are computed from the inputs of the graph; numbers about shapes are not, bodies always are."""
+    live = {info.name for info in model.inputs}
+    for node in model.nodes:
+        live.update(name for body in node.bodies.values() for name in body.inputs)
+    for node in model.nodes:
+        if node.bodies or not live.isdisjoint(node.inputs):
+            live.update(name for name in node.outputs if name and name not in shapes.number)
+    return frozenset(live)
+
+
+def _readers(model: Model) -> dict[str, list[Node]]:
+    readers: dict[str, list[Node]] = {}
+    for node in model.nodes:
+        for name in dict.fromkeys([*node.inputs, *(n for body in node.bodies.values() for n in body.outputs)]):
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def _ids(dim: Dimension) -> Iterable[int]:
     return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
-
-
-def _group_names(analysis: Analysis, sites: Mapping[Atom, list[Site]]) -> dict[Atom, str]:
-    """A group is named after the first weight that makes its indices, without the trailing `.weight`."""
-    reads = {(s.node, s.fact.operand, s.fact.axis) for s in analysis.notes(Reads) if isinstance(s.fact, Reads)}
-    consumer: dict[str, tuple[Node, int]] = {}
-    for node in analysis.model.nodes:
-        for position, name in enumerate(node.inputs if node.index not in analysis.model.spent else ()):
-            consumer.setdefault(name, (node, position))
-        for body in node.bodies.values():
-            for position, name in enumerate(body.outputs):
-                consumer.setdefault(name, (node, len(node.inputs) + position))
-    names: dict[Atom, str] = {}
-    taken: dict[str, int] = {}
-    for atom, found in sites.items():
-        weights = [s for s in found if len(analysis.model.weights[s.tensor].shape) > 1] or found
-        made = [s for s in weights if (consumer[s.tensor][0].index, consumer[s.tensor][1], s.axis) not in reads]
-        first = (made or weights)[0].tensor
-        name = first.removesuffix(".weight")
-        if (
-            _GENERATED.fullmatch(name) or name in analysis.model.folded
-        ):  # exporters that fold a norm into a weight number the result
-            name = _readable(consumer[first][0])
-        taken[name] = taken.get(name, 0) + 1
-        names[atom] = name if taken[name] == 1 else f"{name}#{taken[name]}"
-    return names
 
 
 def worth_folding(analysis: Analysis) -> dict[str, WeightInfo]:

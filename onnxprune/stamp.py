@@ -2,37 +2,43 @@
 
 It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its place and its keep mask (bits,
 first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
-groups are for readers, and may read better in a later version.
+groups are for readers, and may read better in a later version. Then, where there are any, the kinds of fixed dimensions
+that were open, and the residual branches that were dropped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from onnxprune.branches import Branch, branches_of
 from onnxprune.dependency import Analysis, Group
 from onnxprune.dimensions import Mask, keep_mask
 from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 
-__all__ = ["KEY", "check_origin", "plan_of", "read", "stamped"]
+__all__ = ["KEY", "check_origin", "dropped_of", "plan_of", "read", "stamped"]
 
 KEY = "onnxprune"
 FORMAT = 1
 
 
-def stamped(model: Model, analysis: Analysis, plan: Plan) -> Model:
-    """`model` with the stamp of the plan that made it from the analysed one."""
+def stamped(model: Model, analysis: Analysis, plan: Plan, dropped: Sequence[str] = ()) -> Model:
+    """`model` with the stamp of how it was made from the analysed one; `dropped` names Adds that lost a branch."""
     kept = {
         place_of(group): np.packbits(plan.keep[group.atom.id]).tobytes().hex()
         for group in analysis.groups
         if group.atom.id in plan.keep
     }
     stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
+    if analysis.allow:
+        stamp["allow"] = sorted(analysis.allow)
+    if dropped:
+        stamp["dropped"] = list(dropped)
     return model.with_metadata({KEY: json.dumps(stamp)})
 
 
@@ -71,6 +77,7 @@ def read(model: Model) -> Mapping[str, Any]:
         or not all(isinstance(size, int) and size > 0 for size in sizes.values())
         or not isinstance(keep, dict)
         or not all(isinstance(bits, str) for bits in keep.values())
+        or not all(isinstance(stamp.setdefault(key, []), list) for key in ("allow", "dropped"))
     ):
         raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp
@@ -84,6 +91,16 @@ def check_origin(model: Model, original: Model) -> None:
             f"{model.source!r} was not made from {original.source!r}, or that was changed since: the digest of its "
             f"original is {digest[:16]}..., this one's is {original.digest[:16]}..."
         )
+
+
+def dropped_of(model: Model, analysis: Analysis) -> list[Branch]:
+    """The branches that the stamp of `model` says were dropped; `VerificationFailed` for one that there is not."""
+    branches = {analysis.model.nodes[branch.node].name: branch for branch in branches_of(analysis)}
+    stated = read(model)["dropped"]
+    for name in stated:
+        if name not in branches:
+            raise VerificationFailed(f"{model.source!r} states a dropped branch into {name!r}, where there is none")
+    return [branches[name] for name in stated]
 
 
 def plan_of(model: Model, analysis: Analysis) -> Plan:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnxprune.runtime.timing import Timing
     from onnxprune.verification import Verdict
 
-__all__ = ["Evaluation", "Unit", "Watch"]
+__all__ = ["Dropping", "Evaluation", "Unit", "Watch"]
 
 Watch = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all; 0 where nobody knows)."""
@@ -33,6 +33,16 @@ class Evaluation:
 
     before: Mapping[str, float]
     after: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """A residual branch into the Add `node`, how much it matters by the criterion, and whether it was dropped."""
+
+    name: str
+    node: str
+    effect: float
+    dropped: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,7 @@ class Unit:
     verdict: Verdict | None = None
     evaluation: Evaluation | None = None
     timing: Timing | None = None
+    branches: tuple[Dropping, ...] = ()
     faults: frozenset[int] = frozenset()  # atoms that a verification found at fault
     notes: tuple[str, ...] = ()  # what a user should know, in sentences
     redo: str | None = None  # the pass to go back to, because of new faults

@@ -7,17 +7,19 @@ without the runtime's optimisations: see `runtime.comparison`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
 
 from onnxprune import cut
+from onnxprune.branches import Branch, silence
 from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import VerificationFailed
 from onnxprune.model import Array, Model, input_shapes, symbols, vocabulary
 from onnxprune.plan import Plan
+from onnxprune.runtime.change import Change, broken, change
 from onnxprune.runtime.comparison import Noise, compare, float_noise
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.feeds import InputSpec, random_feeds
@@ -36,6 +38,9 @@ class Verdict:
 
     `batches` are the sizes of the first axis of these inputs; `left_out` says, a sentence each, on which inputs the
     original itself does not run, so that nothing could be compared there.
+
+    Where `exact` is false, more was changed, on request, than silencing can tell of: then `max_error` is that of the
+    part that is exact, and `change` says how far the pruned model's outputs are from the original's.
     """
 
     passed: bool
@@ -44,6 +49,8 @@ class Verdict:
     batches: tuple[int, ...]
     detail: str
     left_out: tuple[str, ...] = ()
+    exact: bool = True
+    change: Change | None = None
 
 
 def feeds_for(
@@ -100,16 +107,58 @@ class Verifier:
         self._process.__exit__(kind, error, trace)
 
     def check(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
-        """Compare mask and shrink (or a model that claims to be the shrunk one) on every input."""
+        """Compare mask and shrink (or a model that claims to be the shrunk one) on every input.
+
+        Of a plan that cuts what is open only on request, the rest is compared like that; the whole must run, with
+        outputs of the same shapes that are finite, and its change is measured.
+        """
+        opened = self.analysis.inexact & frozenset(plan.keep)
+        if not opened:
+            return self._compare(plan, shrunk)
+        verdict = self._compare(plan.without(opened))
+        if not verdict.passed:
+            return verdict
+        return self.measure(cut.shrink(self.analysis, plan) if shrunk is None else shrunk, verdict)
+
+    def measure(self, pruned: Model, verdict: Verdict) -> Verdict:
+        """`verdict` of the exact part of what was done, and how far the outputs of `pruned` are from the original's."""
+        self._noise()
+        try:
+            before, after = self._run(self.analysis.model), self._run(pruned)
+        except RunFailed as failure:
+            return replace(self._failed(f"the pruned model does not run: {failure.reason}"), exact=False)
+        wrong = broken(before, after)
+        if wrong is not None:
+            return replace(self._failed(wrong), exact=False)
+        return replace(verdict, exact=False, change=change(before, after))
+
+    def check_without(self, dropped: Sequence[Branch], pruned: Model) -> Verdict:
+        """Whether `pruned` is the original with these branches silent, and how far its outputs are from it."""
+        verdict = self.same(silence(self.analysis, dropped), pruned)
+        return self.measure(pruned, verdict) if verdict.passed and dropped else verdict
+
+    def change_of(self, other: Model) -> Change:
+        """How far the outputs of another model are from the original's; infinitely, where it does not run."""
+        self._noise()
+        try:
+            return change(self._run(self.analysis.model), self._run(other))
+        except RunFailed:
+            return Change(float("inf"), None, "")
+
+    def _compare(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
+        masked, shrunk = cut.mask(self.analysis, plan), cut.shrink(self.analysis, plan) if shrunk is None else shrunk
+        return self.same(masked, shrunk)
+
+    def same(self, masked: Model, shrunk: Model) -> Verdict:
+        """Whether two models give the same outputs on every input."""
         noise = self._noise()
-        masked = cut.mask(self.analysis, plan)
         try:
             reference = self._run(masked)
             unoptimised = self._run(masked, optimise=False)
         except RunFailed as failure:
             return self._failed(f"the masked model does not run: {failure.reason}")
         try:
-            candidate = self._run(cut.shrink(self.analysis, plan) if shrunk is None else shrunk)
+            candidate = self._run(shrunk)
         except RunFailed as failure:
             return self._failed(f"the pruned model does not run: {failure.reason}")
         noise = _larger(noise, float_noise(reference, unoptimised))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Select"]
 
+GRANULARITIES = ("channel", "head", "branch")  # branches have a pipeline of their own, which api.prune chooses
+
 
 @dataclass(frozen=True)
 class Select:
@@ -28,15 +30,45 @@ class Select:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
     gives: ClassVar[frozenset[str]] = frozenset({"candidates"})
 
-    granularity: str = option("channel", "What is removed: whole channels.", choices=("channel",))
+    granularity: str = option(
+        "channel", "What is removed: indices of any group, whole heads, or residual branches.", choices=GRANULARITIES
+    )
     include: tuple[str, ...] = option((), "Prune only groups of that name, or else those that cut it.", "PATTERN")
     exclude: tuple[str, ...] = option((), "Leave alone groups of that name, or else those that cut it.", "PATTERN")
 
+    allow_inexact: tuple[str, ...] = option(
+        (), "Open what norms, reductions or softmax fix: norm, reduce, softmax. Not exact.", "KIND[,KIND]"
+    )
+
+    def __post_init__(self) -> None:
+        from onnxprune.rules.facts import INEXACT
+
+        for kind in self._kinds:
+            if kind not in INEXACT:
+                raise UsageError(f"--allow-inexact {kind!r}: expected one or several of {', '.join(INEXACT)}")
+
+    @property
+    def _kinds(self) -> frozenset[str]:
+        return frozenset(kind.strip() for text in self.allow_inexact for kind in text.split(","))
+
     def run(self, unit: Unit) -> Unit:
         """Filter the groups; a pattern that matches nothing is a mistake of the user's."""
+        from onnxprune.dependency import analyse
+
         assert unit.analysis is not None
+        if self._kinds:
+            unit = replace(unit, analysis=analyse(unit.source, unit.analysis.shapes.sizes, allow=self._kinds))
+        assert unit.analysis is not None
+        if self.granularity == "branch":
+            raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")
         included = self._matching(unit, self.include) if self.include else set(unit.analysis.groups)
         chosen = included - self._matching(unit, self.exclude)
+        if self.granularity == "head":
+            chosen = {group for group in chosen if group.kind == "head"}
+            if not chosen:
+                raise UsageError(
+                    f"{unit.source.source!r} has no attention heads to choose from (see 'onnxprune inspect')"
+                )
         return replace(unit, candidates=tuple(group for group in unit.analysis.groups if group in chosen))
 
     def _matching(self, unit: Unit, patterns: Sequence[str]) -> set[Group]:

@@ -25,7 +25,9 @@ class Equivalent:
     Input k stands for itself with its axes in the order `perms[k]`, the output has those of `op_type` in the order
     `output_perm`. The inputs `added` are broadcast to the output, the outputs `copies` have its shape too. Elements
     have the type of input `like`, or of `unquantized[1]` where the node lacks the output scale, `unquantized[0]`.
-    `ranges` are float inputs that the node quantizes by their own smallest and largest value.
+    `rule` is the standard operator whose rule speaks, where its shapes are those of an older one. `summed`: what is
+    `added` is added to the first input, before anything else. `ranges` are float inputs that the node quantizes by
+    their own smallest and largest value.
     """
 
     op_type: str
@@ -38,6 +40,8 @@ class Equivalent:
     opset: int = 17
     perms: Perms = field(default_factory=dict)
     output_perm: tuple[int, ...] = ()
+    rule: str = ""
+    summed: bool = False
 
 
 _UNARY = Equivalent("Relu")
@@ -69,9 +73,10 @@ _TABLE: Mapping[str, Equivalent] = {
     "QLinearWhere": Equivalent("Where", (0, 1, 4), like=1),
     "QuantizeLinear": Equivalent("Relu", like=2),
     "NhwcMaxPool": Equivalent("MaxPool"),
-    "SimplifiedLayerNormalization": Equivalent("LayerNormalization", (0, 1)),
-    "SkipLayerNormalization": Equivalent("LayerNormalization", (0, 2, 3), added=(1, 4), copies=(3,)),
-    "SkipSimplifiedLayerNormalization": Equivalent("LayerNormalization", (0, 2), added=(1, 3), copies=(3,)),
+    "SimplifiedLayerNormalization": Equivalent("LayerNormalization", (0, 1), rule="RMSNormalization"),
+    "SkipLayerNormalization": Equivalent("LayerNormalization", (0, 2, 3), added=(1, 4), copies=(3,), summed=True),
+    "SkipSimplifiedLayerNormalization": Equivalent("LayerNormalization", (0, 2), added=(1, 3), copies=(3,),
+                                                   rule="RMSNormalization", summed=True),
     "Trilu": Equivalent("Trilu", (0, 1)),
 }  # fmt: skip
 

@@ -31,6 +31,8 @@ class Edit:
         self._inputs: dict[tuple[int, int], str] = {}
         self._attributes: dict[tuple[int, str], Any] = {}
         self._before: dict[int, list[NodeProto]] = {}
+        self._after: dict[int, list[NodeProto]] = {}
+        self._outputs: dict[tuple[int, int], str] = {}
         self._sizes: dict[str, Sequence[int | None]] = {}
         self._names = set(model.tensors) | {name for node in model.nodes for name in (*node.inputs, *node.outputs)}
 
@@ -60,6 +62,17 @@ class Edit:
         )
         return output
 
+    def follow(self, node: int, position: int, op_type: str, other: str) -> None:
+        """Put an operator of two operands behind output `position` of a node: every reader gets what it makes."""
+        name = self.model.nodes[node].outputs[position]
+        made = self._unique(f"{name}__before")
+        self._outputs[node, position] = made
+        self._after.setdefault(node, []).append(helper.make_node(op_type, [made, other], [name], name=f"{name}__after"))
+
+    def array(self, name: str) -> Array:
+        """The values of a constant tensor, with the changes so far."""
+        return self._weights[name] if name in self._weights else self.model.array(name)
+
     @staticmethod
     def type_number(dtype: np.dtype[Any]) -> int:
         """The number by which Cast's attribute `to` calls an element type."""
@@ -84,7 +97,8 @@ class Edit:
     def done(self) -> Model:
         """The changed model. Nodes and initializers that only the changes left without a reader are gone."""
         model, frame = self.model, ModelProto()
-        if not (self._weights or self._added or self._inputs or self._attributes or self._before or self._sizes):
+        asked = (self._weights, self._added, self._inputs, self._attributes, self._before, self._after, self._sizes)
+        if not any(asked):
             frame.CopyFrom(model.frame)
             return Model(frame, model.tensors, model.folder, model.source, model.outside)
         frame.CopyFrom(model.flat.frame)
@@ -100,6 +114,8 @@ class Edit:
                 node.input.append("")
             loosened.append(node.input[position])
             node.input[position] = name
+        for (index, position), name in self._outputs.items():
+            nodes[index].output[position] = name
         restated = self._resize(frame.graph)
         for name, array in self._added.items():
             tensors[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
@@ -155,7 +171,7 @@ class Edit:
         for index, node in enumerate(nodes):
             readers.update(node.input)
             maker.update((name, index) for name in node.output)
-        for inserted in self._before.values():
+        for inserted in (*self._before.values(), *self._after.values()):
             readers.update(name for node in inserted for name in node.input)
         listed = {value.name for value in graph.input}
         unread: set[str] = set()
@@ -185,7 +201,7 @@ class Edit:
 
     def _touched(self, restated: set[str]) -> set[int]:
         """The nodes that a change names, or in whose bodies it restates shapes."""
-        touched = {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before)
+        touched = {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before) | set(self._after)
         constants = (self.model.weights[name].constant_node for name in self._weights)
         touched.update(index for index in constants if index is not None)
         for node in self.model.nodes:
@@ -206,7 +222,7 @@ class Edit:
                 if call.nodes and not call.nodes & touched and not (call.stated and call.nodes & sized):
                     again[min(call.nodes)] = call.node
                     folded |= call.nodes
-        if not (dead or self._before or again):
+        if not (dead or self._before or self._after or again):
             return
         rows: dict[tuple[int, str], tuple[GraphProto, list[NodeProto]]] = {}
         changed: set[tuple[int, str]] = set()
@@ -218,7 +234,8 @@ class Edit:
                 row.append(again[index])
             elif index not in dead and index not in folded:
                 row.append(node)
-            if index in self._before or index in dead or index in folded:
+            row.extend(self._after.get(index, ()))
+            if index in self._before or index in self._after or index in dead or index in folded:
                 changed.add(key)
         for key in sorted(changed, reverse=True):  # from the inside out: a graph is copied into the one around it
             rebuild(*rows[key])

@@ -7,6 +7,7 @@ every tensor that it does not replace. What no edit touches is written back exac
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +113,8 @@ class Model:
             seen.add(name)
             nodes.append(
                 Node(index, name, node.op_type, domain_of(node.domain), tuple(node.input), tuple(node.output),
-                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _bodies(node), place)
+                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _bodies(node), place,
+                     _scope(node))
             )  # fmt: skip
         return tuple(nodes)
 
@@ -300,6 +302,15 @@ def _bodies(node: NodeProto) -> Mapping[str, Body]:
 def _field(size: int) -> int:
     """The bytes of a message of `size` bytes within another: its tag, its length (7 bits a byte), itself."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size
+
+
+def _scope(node: NodeProto) -> str:
+    """The innermost module in which torch's exporter says a node was made: `layers.0.attention.q_proj`."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            scopes = re.findall(r"'([^']*)'", entry.value)
+            return scopes[-2] if len(scopes) > 1 else ""
+    return ""
 
 
 def _attribute(attribute: AttributeProto) -> Any:

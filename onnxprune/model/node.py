@@ -64,6 +64,7 @@ class Node:
     attributes: Mapping[str, Any]
     bodies: Mapping[str, Body] = field(default_factory=lambda: _NO_BODIES)
     within: tuple[int, str] | None = None
+    scope: str = ""  # the module that the framework made it in, where the exporter wrote that down
 
     def __str__(self) -> str:
         return f"{self.op_type} {self.name!r}"

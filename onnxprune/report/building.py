@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from onnxprune.cost import Costs
-from onnxprune.dependency import Analysis, Group
+from onnxprune.dependency import Analysis, Group, analyse
 from onnxprune.jsontext import json_text
 from onnxprune.model import Model
-from onnxprune.report.report import SCHEMA_VERSION, FixedAxis, GroupReport, Report
+from onnxprune.report.report import SCHEMA_VERSION, BranchReport, FixedAxis, GroupReport, Report
 from onnxprune.runtime.machine import this_machine
 from onnxprune.unit import Unit
 from onnxprune.weights import nonzeros, parameters
@@ -28,6 +28,7 @@ class GroupCost:
     sites: tuple[str, ...]
     params: int
     macs: int
+    kind: str = "channel"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def inspection_of(analysis: Analysis) -> Inspection:
     groups = []
     for group in analysis.groups:
         due = costs.due_to(group.atom.id)
-        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"]))
+        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"], group.kind))
     model = analysis.model
     return Inspection(
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,
@@ -84,21 +85,25 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         output=output,
         pipeline=tuple({"use": name, **options} for name, options in unit.options),
         groups=tuple(
-            GroupReport(g.name, g.size, kept.kept(g), _sites(g), _criterion(unit, g)) for g in analysis.groups
+            GroupReport(g.name, g.size, kept.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
+        branches=tuple(BranchReport(b.name, b.node, b.effect, b.dropped) for b in unit.branches),
         params_before=before,
         params_after=after,
         nonzero_before=nonzeros(unit.source),
         nonzero_after=nonzeros(written),
         macs_before=costs.macs(),
-        macs_after=costs.macs(plan.counts) if stripped is None else Costs.of(stripped.analysis).macs(),
+        macs_after=_macs_after(unit, costs, written),
         bytes_before=unit.source.size_bytes,
         bytes_after=written.size_bytes,
         sparsity=1 - after / before if before else 0.0,
         removed=None if stripped is None else dict(stripped.removed),
         left=None if stripped is None else dict(stripped.left),
-        verified=verdict is not None and verdict.passed,
+        verified=verdict is not None and verdict.passed and verdict.exact,
+        exact=verdict is None or verdict.exact,
+        output_change=None if verdict is None or verdict.change is None else verdict.change.relative,
+        output_divergence=None if verdict is None or verdict.change is None else verdict.change.divergence,
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
         verified_batches=() if verdict is None else verdict.batches,
@@ -113,6 +118,17 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         seconds=dict(unit.seconds),
         **_latency(unit),
     )
+
+
+def _macs_after(unit: Unit, costs: Costs, written: Model) -> int:
+    """What the written model costs, at the sizes of the original."""
+    assert unit.analysis is not None
+    assert unit.plan is not None
+    if unit.stripped is not None:
+        return Costs.of(unit.stripped.analysis).macs()
+    if any(branch.dropped for branch in unit.branches):
+        return Costs.of(analyse(written, unit.analysis.shapes.sizes)).macs()
+    return costs.macs(unit.plan.counts)
 
 
 def _latency(unit: Unit) -> dict[str, Any]:

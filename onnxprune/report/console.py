@@ -29,7 +29,9 @@ NUMBERS = frozenset(
 
 def show_report(console: Console, report: Report) -> None:
     """The result of a run: what it weighs and costs before and after, what was cut, what was left alone."""
-    if report.removed is None:
+    if report.branches:
+        _show_branches(console, report)
+    elif report.removed is None:
         _show_groups(console, report)
     else:
         show_removed(console, report)
@@ -52,6 +54,8 @@ def show_report(console: Console, report: Report) -> None:
             f"verified: {pair} agree on {report.verified_inputs} inputs "
             f"(batch {_and(report.verified_batches)}), largest relative error {report.max_error:.1e}"
         )
+    if not report.exact:
+        console.print(Text(_inexact(report.output_change, report.output_divergence), style="yellow"))
     for note in report.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     left = [f for f in report.fixed if f.reason == "verification"]
@@ -61,6 +65,13 @@ def show_report(console: Console, report: Report) -> None:
         console.print(Text("; ".join(filter(None, (f"latency: {report.latency_note}", report.machine)))))
     if report.output is not None:
         console.print(Text(f"written: {report.output}"))
+
+
+def _inexact(change: float | None, divergence: float | None) -> str:
+    """What is said of a model that is not, and was not meant to be, the masked original."""
+    diverged = "" if divergence is None else f" (as scores, by a KL divergence of {divergence:.2g})"
+    found = "" if change is None else f": the outputs differ from the original's by {change:.1%}{diverged}"
+    return f"not exact, as was asked: nobody claims that this model is the masked original{found}"
 
 
 def _asked(report: Report, budget: str) -> str:
@@ -76,6 +87,15 @@ def _speed(report: Report) -> str:
         speedup, low, high, word = 1 / speedup, 1 / high, 1 / low, "slower"
     claim = f"{speedup:.2f}x {word} ({low:.2f} to {high:.2f})"
     return claim if report.speedup_significant else f"not sure: {claim}"
+
+
+def _show_branches(console: Console, report: Report) -> None:
+    table = _table("residual branch", "effect", "")
+    for branch in sorted(report.branches, key=lambda b: b.effect)[:SHOWN]:
+        _add(table, branch.name, f"{branch.effect:.2g}", "dropped" if branch.dropped else "")
+    if len(report.branches) > SHOWN:
+        table.add_row(f"{len(report.branches) - SHOWN} more, see --json", "", "")
+    console.print(table)
 
 
 def _show_groups(console: Console, report: Report) -> None:
@@ -106,10 +126,10 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         sizes = ", ".join(f"{name}={size}" for name, size in inspection.sizes.items())
         console.print(Text(f"example sizes of symbolic dimensions: {sizes}"))
     if inspection.groups:
-        table = _table("group", "size", "parameters", "MACs", "cuts")
+        table = _table("group", "kind", "size", "parameters", "MACs", "cuts")
         for group in inspection.groups:
             params, macs = _share(group.params, inspection.params), _share(group.macs, inspection.macs)
-            _add(table, group.name, str(group.size), params, macs, _short(group.sites))
+            _add(table, group.name, group.kind, str(group.size), params, macs, _short(group.sites))
         console.print(table)
     else:
         console.print("nothing can be pruned: every dimension is fixed")
@@ -127,9 +147,11 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """Whether the theorem holds, and on what."""
     style = "green" if verdict.passed else "red"
-    word = "verified" if verdict.passed else "NOT verified"
+    word = ("verified" if verdict.exact else "verified in its exact part") if verdict.passed else "NOT verified"
     found = f"largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {_and(verdict.batches)}"
     console.print(Text(f"{word}: {found}", style=style))
+    if verdict.passed and not verdict.exact and verdict.change is not None:
+        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence), style="yellow"))
     if not verdict.passed:
         console.print(Text(verdict.detail))
     for left_out in verdict.left_out:

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnxprune.jsontext import json_text
 
-__all__ = ["MEASURED", "SCHEMA_VERSION", "FixedAxis", "GroupReport", "Report"]
+__all__ = ["MEASURED", "SCHEMA_VERSION", "BranchReport", "FixedAxis", "GroupReport", "Report"]
 
 SCHEMA_VERSION = 1
 MEASURED = (
@@ -35,6 +35,17 @@ class GroupReport:
     kept: int
     sites: tuple[str, ...]
     criterion: str
+    kind: str = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchReport:
+    """A residual branch into the Add `node`: its effect by the criterion, and whether it was dropped."""
+
+    name: str
+    node: str
+    effect: float
+    dropped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,10 @@ class Report:
     and what was reached, by budget. `speedup` is latency before over after: below 1 the model became slower, and only
     where `speedup_significant` is the difference more than chance. A value is None where nothing was measured: no
     evaluation, no timing.
+
+    `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
+    `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
+    and `output_divergence` the Kullback-Leibler divergence of what could be scores, both against the original.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -65,6 +80,7 @@ class Report:
     pipeline: tuple[Mapping[str, Any], ...] = ()
     groups: tuple[GroupReport, ...] = ()
     fixed: tuple[FixedAxis, ...] = ()
+    branches: tuple[BranchReport, ...] = ()
     params_before: int = 0
     params_after: int = 0
     nonzero_before: int = 0
@@ -77,6 +93,9 @@ class Report:
     removed: Mapping[str, int] | None = None
     left: Mapping[str, int] | None = None
     verified: bool = False
+    exact: bool = True
+    output_change: float | None = None
+    output_divergence: float | None = None
     max_error: float | None = None
     verified_inputs: int = 0
     verified_batches: tuple[int, ...] = ()

@@ -13,7 +13,7 @@ from math import sqrt
 from onnxprune.dimensions import Atom, Dimension
 from onnxprune.rules.call import Call, Tensor, joined, merged
 from onnxprune.rules.elementwise import carry
-from onnxprune.rules.facts import Attribute, Counts, Default, Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Attribute, Counts, Default, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.rules.registry import rule
 
 KEYS = "the softmax of attention runs over its indices"
@@ -58,8 +58,14 @@ def _in_heads(tensor: Tensor, heads: Dimension, width: Dimension, batch: Atom) -
         yield Same(tensor[3], width)
 
 
+def roles(heads: Dimension, width: Dimension, value: Dimension) -> Iterator[Fact]:
+    """What each dimension is in the two products inside the operator."""
+    yield from (Role("batched", heads), Role("contracted", width), Role("carried", value))
+
+
 def _counted(n: Call, heads: _Heads) -> Iterator[Fact]:
     """The numbers of heads are attributes where the heads are merged with their width."""
+    yield from roles(heads.queries, heads.width, heads.value)
     if n.attribute("q_num_heads") is not None:
         yield Counts(Attribute("q_num_heads"), (heads.queries,))
         yield Counts(Attribute("kv_num_heads"), (heads.shared,))

@@ -26,6 +26,7 @@ class Tensor:
     number: npt.NDArray[Any] | None
     varies: npt.NDArray[np.bool_] | None  # which elements of `number` depend on dynamic sizes
     constant: bool  # an initializer or the value of a Constant node
+    live: bool = True  # computed from the inputs of the graph, where a weight or what is made of weights is not
 
     def __getitem__(self, axis: int) -> Atom:
         return self.dims[axis]
@@ -66,6 +67,7 @@ class Call:
     new_units: Callable[[int], list[Atom]]
     bodies: Mapping[str, Body] = field(default_factory=dict)
     dead: frozenset[str] = frozenset()
+    comes_back: Callable[[str], bool] = lambda name: False
 
     @property
     def x(self) -> Tensor:
@@ -119,6 +121,10 @@ class Call:
     def units(self, size: int) -> list[Atom]:
         """Dimensions of one index each: an axis of which every index is told apart."""
         return self.new_units(size)
+
+    def centres(self) -> bool:
+        """Whether the first output is added back to something larger, as the mean of a norm that centres is."""
+        return self.comes_back(self.y.name)
 
     def cost(self, tensor: Tensor, *, but: tuple[int, ...] = ()) -> int:
         """The product of the sizes of all axes but `but`; a dynamic first axis, the batch, counts one."""

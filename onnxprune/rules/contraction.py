@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from onnxprune.dimensions import Atom, Dimension
 from onnxprune.rules.call import Call, Tensor, merged
 from onnxprune.rules.elementwise import broadcast
-from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Reads, Same, Work
+from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Reads, Role, Same, Work
 from onnxprune.rules.registry import rule
 
 
@@ -23,7 +23,8 @@ def _groups(n: Call, per_group_in: Dimension, per_group_out: Dimension) -> tuple
     if number == 1:
         return per_group_in, per_group_out, []
     groups = n.new(number)
-    return merged(groups, per_group_in), merged(groups, per_group_out), [Counts(Attribute("group"), (groups,))]
+    notes: list[Fact] = [Counts(Attribute("group"), (groups,)), Role("grouped", groups)]
+    return merged(groups, per_group_in), merged(groups, per_group_out), notes
 
 
 @rule("Conv")
@@ -137,6 +138,10 @@ def matmul(n: Call) -> Iterator[Fact]:
         for dim, out in zip(reversed(tensor.dims[:-2]), reversed(rest), strict=False):
             if dim.size == out.size:
                 yield Same(dim, out)
+    if a.live and b.live:
+        yield Role("contracted", a[-1])
+        yield from (Role("batched", dim) for dim in y.dims[:-2])
+        yield from (Role("carried", dim) for dim in y.dims[-2:])
     yield Work(1, (*(dim for k, dim in enumerate(y.dims) if k or not y.dynamic[0]), a[-1]))
 
 
@@ -164,6 +169,8 @@ def einsum(n: Call) -> Iterator[Fact]:
     for name, dim in letters.items():
         if name not in made:
             yield Reads(*_read(tensors, written, name, dim.size))
+    if all(tensor.live for tensor in tensors):
+        yield from _roles(letters, written, made)
     yield Work(1, tuple(dim for dim in letters.values() if not _is_batch(n, dim)))
 
 
@@ -183,6 +190,15 @@ def _read(tensors: list[Tensor], written: list[list[str]], name: str, size: int)
         if other == name and tensors[operand].shape[axis] == size
     ]
     return next((place for place in places if tensors[place[0]].constant), places[0])
+
+
+def _roles(letters: dict[str, Atom], written: list[list[str]], made: list[str]) -> Iterator[Role]:
+    """What each letter is in a product of activations."""
+    for name, dim in letters.items():
+        if name not in made:
+            yield Role("contracted", dim)
+        else:
+            yield Role("batched" if all(name in names for names in written) else "carried", dim)
 
 
 def _is_batch(n: Call, dim: Atom) -> bool:

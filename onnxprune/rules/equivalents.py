@@ -14,9 +14,10 @@ from onnxprune.model.contrib import Equivalent, equivalent
 from onnxprune.quantization import quantized_operands
 from onnxprune.rules.call import Call, Tensor, merged
 from onnxprune.rules.elementwise import broadcast
-from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Indexes, Operand, Reads, Same
+from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Indexes, Operand, Reads, Rescale, Same
 from onnxprune.rules.registry import registry, rule
 
+SKIP_EPSILON = 1e-12  # where ONNX Runtime's norms of a sum are given none
 BLOCKS = "quantized in blocks: only whole ones can go"
 
 MICROSOFT = (
@@ -39,6 +40,8 @@ def like_a_standard_operator(n: Call) -> Iterator[Fact]:
     assert standard is not None
     for fact in standard.function(_as_standard(n, found)):
         yield _translated(fact, found)
+        if isinstance(fact, Reads) and found.summed:
+            yield from _read_with(n, found, n.x.rank - fact.axis)
     for k in found.added:
         if (tensor := n.input(k)) is not None:
             yield from broadcast(_ordered(tensor, found, k), n.y)
@@ -48,6 +51,13 @@ def like_a_standard_operator(n: Call) -> Iterator[Fact]:
     for k in found.ranges:
         yield from measured(n, k)
     yield from scales(n)
+
+
+def _read_with(n: Call, found: Equivalent, back: int) -> Iterator[Fact]:
+    """What is added to an operand before it is read is silenced with it: axis -`back` of each that has it."""
+    for k in found.added:
+        if (tensor := n.input(k)) is not None and tensor.rank >= back and tensor[-back].size > 1:
+            yield Reads(k, tensor.rank - back)
 
 
 def measured(n: Call, operand: int) -> Iterator[Fact]:
@@ -109,7 +119,7 @@ def _as_standard(n: Call, found: Equivalent) -> Call:
         y = _permuted(y, tuple(found.output_perm.index(axis) for axis in range(y.rank)))
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
-    return replace(n, op_type=found.op_type, opset=found.opset, inputs=inputs, outputs=(y,))
+    return replace(n, op_type=found.rule or found.op_type, opset=found.opset, inputs=inputs, outputs=(y,))
 
 
 def _translated(fact: Fact, found: Equivalent) -> Fact:
@@ -120,6 +130,10 @@ def _translated(fact: Fact, found: Equivalent) -> Fact:
         return Reads(operand, fact.axis if perm is None else perm[fact.axis])
     if isinstance(fact, Indexes):
         return replace(fact, operand=found.inputs[fact.operand])
+    if isinstance(fact, Rescale) and isinstance(fact.place, Operand):
+        return replace(fact, place=Operand(found.inputs[fact.place.index]))
+    if isinstance(fact, Rescale) and found.summed:
+        return replace(fact, default=SKIP_EPSILON)
     if isinstance(fact, Counts) and not isinstance(fact.place, Attribute):
         return replace(fact, place=Operand(found.inputs[fact.place.index]))
     return fact

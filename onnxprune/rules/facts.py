@@ -1,19 +1,39 @@
 """What a rule may say of one node.
 
-Two facts constrain the types: `Same` and `Fixed`. Five notes constrain nothing and tell others what they need:
+Two facts constrain the types: `Same` and `Fixed`. Seven notes constrain nothing and tell others what they need:
 where a contraction reads a dimension (so that the mask knows what to silence), which numbers of the model count or
-index a dimension or are derived from its size (so that the cut can correct or keep them), and how much work the node
-does (so that costs are exact).
+index a dimension, are derived from its size or average over it (so that the cut can correct or keep them), how much
+work the node does (so that costs are exact), and what part a dimension plays (so that heads are called heads).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from onnxprune.dimensions import Dimension
 
-__all__ = ["Attribute", "Counts", "Default", "Fact", "Fixed", "Indexes", "Operand", "Place", "Reads", "Same", "Work"]
+__all__ = [
+    "INEXACT",
+    "Attribute",
+    "Counts",
+    "Default",
+    "Fact",
+    "Fixed",
+    "Indexes",
+    "Operand",
+    "Output",
+    "Place",
+    "Reads",
+    "Rescale",
+    "Role",
+    "Same",
+    "Work",
+]
+
+
+INEXACT = ("norm", "reduce", "softmax")
+"""The kinds of `Fixed` that may be opened on request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +46,14 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """No index of `dim` may be removed, because of `reason`."""
+    """No index of `dim` may be removed, because of `reason`.
+
+    A `kind` says that a user may ask for it all the same: the cut makes a model that runs and is not the masked one.
+    """
 
     dim: Dimension
     reason: str
+    kind: Literal["", "norm", "reduce", "softmax"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,13 @@ class Attribute:
     """A number, or a list of numbers, in attribute `name` of the node."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the node makes as output `index`."""
+
+    index: int
 
 
 Place: TypeAlias = Operand | Attribute
@@ -92,6 +123,19 @@ class Indexes:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescale:
+    """What is at `place` averages over `dims`: it goes by (their size after a cut / before) to the `power`.
+
+    `default` is the value of an attribute that is absent.
+    """
+
+    place: Operand | Attribute | Output
+    dims: tuple[Dimension, ...]
+    power: float
+    default: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """The node does `coefficient` x the product of the sizes of `dims` multiply-accumulates, for a batch of one."""
 
@@ -99,4 +143,17 @@ class Work:
     dims: tuple[Dimension, ...]
 
 
-Fact: TypeAlias = Same | Fixed | Reads | Counts | Default | Indexes | Work
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The part that `dim` plays in the node.
+
+    * `contracted`, `batched`, `carried`: in a product of two activations, that is in attention. It is added up over;
+      or it is an outer axis of both operands and the result; or it is a row of one or a column of the other.
+    * `grouped`: the groups of a grouped convolution.
+    """
+
+    part: Literal["contracted", "batched", "carried", "grouped"]
+    dim: Dimension
+
+
+Fact: TypeAlias = Same | Fixed | Reads | Counts | Default | Indexes | Rescale | Work | Role

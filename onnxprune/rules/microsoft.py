@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import sqrt
 
 from onnxprune.dimensions import Atom, Dimension
+from onnxprune.rules.attention import roles
 from onnxprune.rules.call import Call, Tensor, joined, merged
 from onnxprune.rules.contraction import windows
 from onnxprune.rules.elementwise import carry
@@ -53,7 +54,7 @@ def embed_layer_normalization(n: Call) -> Iterator[Fact]:
     for parameter in n.inputs[2:7]:
         if parameter is not None:
             yield Same(parameter[-1], n.y[2])
-    yield Fixed(n.y[2], STATISTICS)
+    yield Fixed(n.y[2], STATISTICS, "norm")
 
 
 @rule("Attention", "QAttention", domain="com.microsoft")
@@ -76,6 +77,7 @@ def attention(n: Call) -> Iterator[Fact]:
         yield Same(width, value)
     yield from scales(n)
     yield from _heads(n, heads, width)
+    yield from roles(heads, width, value)
     yield Counts(Attribute("qkv_hidden_sizes"), parts)
     caches = (n.input(8 if quantized else 4), n.outputs[1] if len(n.outputs) > 1 else None)
     yield from (fact for cache in caches if cache is not None for fact in _cache(cache.dims[1:], heads, width, value))
@@ -105,6 +107,7 @@ def multi_head_attention(n: Call) -> Iterator[Fact]:
     if (scores := n.input(5)) is not None:
         yield from _scores(scores, heads)
     yield from _heads(n, heads, width)
+    yield from roles(heads, width, value)
     yield from _work(n, k[1].size if k.rank == 3 else k[2].size, heads, width, value)
 
 
@@ -123,7 +126,7 @@ def group_query_attention(n: Call) -> Iterator[Fact]:
     for cache in (n.input(3), n.input(4), *n.outputs[1:3]):
         if cache is not None:
             yield from _cache(cache.dims, shared, width, width)
-    yield Same(heads, merged(shared, each))
+    yield from (Same(heads, merged(shared, each)), *roles(merged(shared, each), width, width))
     yield from (Counts(Attribute("num_heads"), (heads,)), Counts(Attribute("kv_num_heads"), (shared,)))
     yield Fixed(width, "ONNX Runtime takes whole multiples of 8 here")
     yield from _work(n, q[1].size, heads, width, width)

@@ -59,15 +59,17 @@ def transpose(n: Call) -> Iterator[Fact]:
 
 @rule("Tile", since=6)
 def tile(n: Call) -> Iterator[Fact]:
-    """An axis repeated r times is r x axis; the repeats stay."""
+    """An axis repeated r times is r x axis; known repeats are counted, as those of key heads for their query heads."""
     counts: list[Atom | None] = []
+    known = n.number(1) is not None and not any(n.varies(1))
     for a, b in zip(n.x.dims, n.y.dims, strict=True):
         counts.append(None if a.size == b.size else n.new(b.size // a.size))
         if counts[-1] is None:
             yield Same(a, b)
         else:
             yield Same(merged(counts[-1], a), b)
-            yield Fixed(counts[-1], "repeated by Tile")
+            if not known:
+                yield Fixed(counts[-1], "repeated by Tile")
     yield Counts(Operand(1), tuple(counts))
 
 

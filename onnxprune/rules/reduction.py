@@ -1,19 +1,22 @@
-"""Operators that reduce or mix an axis: sums contract it, everything else fixes it in exact mode."""
+"""Operators that reduce or mix an axis: sums and means contract it, everything else fixes it in exact mode."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from onnxprune.rules.call import Call
 from onnxprune.rules.elementwise import carry
-from onnxprune.rules.facts import Fact, Fixed, Reads, Same
+from onnxprune.rules.facts import Fact, Fixed, Output, Reads, Rescale, Same
 from onnxprune.rules.registry import rule
+
+_SILENT = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceMean", "ReduceSum", "ReduceSumSquare")
 
 
 @rule("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
       "ReduceSum", "ReduceSumSquare", "ArgMax", "ArgMin")  # fmt: skip
 def reducing(n: Call) -> Iterator[Fact]:
-    """The reduced axes go; a sum contracts them (a silent index adds nothing), any other reduction fixes them."""
+    """The reduced axes go. A sum contracts them, a silent index adds nothing; any other reduction fixes them."""
     if n.op_type.startswith("Arg"):
         reduced: tuple[int, ...] = (int(n.attribute("axis", 0)) % n.x.rank,)
     else:
@@ -21,11 +24,30 @@ def reducing(n: Call) -> Iterator[Fact]:
     outputs = iter(n.y.dims)
     for axis, dim in enumerate(n.x.dims):
         if axis in reduced:
-            yield Reads(0, axis) if n.op_type == "ReduceSum" else Fixed(dim, f"{n.op_type} mixes its indices")
+            yield from _reduced(n, axis)
             if n.attribute("keepdims", 1):
                 next(outputs)
         else:
             yield Same(dim, next(outputs))
+    if n.op_type == "ReduceMean":
+        yield Rescale(Output(0), tuple(n.x[axis] for axis in reduced), 1.0)
+
+
+def _reduced(n: Call, axis: int) -> Iterator[Fact]:
+    """What becomes of a reduced axis.
+
+    1. Of activations, sums and means of powers are contractions. (A mean divides by the count: `Rescale`.)
+    2. A mean that is taken off what it was taken of makes silent indices speak: only on request.
+    3. Made of weights alone, only a sum is: a norm of weights that lost some is another norm.
+    4. Anything else mixes.
+    """
+    reason = f"{n.op_type} mixes its indices"
+    if n.op_type in _SILENT and (n.x.live or n.op_type == "ReduceSum"):
+        yield Reads(0, axis)
+        if n.op_type == "ReduceMean" and n.centres():
+            yield Fixed(n.x[axis], "its mean is taken off: its indices share the statistics of a norm", "norm")
+    else:
+        yield Fixed(n.x[axis], reason, "" if n.op_type.startswith("Arg") else "reduce")
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
@@ -34,13 +56,22 @@ def softmax(n: Call) -> Iterator[Fact]:
     yield from carry(n.x, n.y)
     first = int(n.attribute("axis", -1 if n.opset >= 13 else 1)) % n.x.rank
     last = first + 1 if n.opset >= 13 else n.x.rank
-    yield from (Fixed(dim, f"{n.op_type} mixes its indices") for dim in n.x.dims[first:last])
+    yield from (Fixed(dim, f"{n.op_type} mixes its indices", "softmax") for dim in n.x.dims[first:last])
 
 
-@rule("CumProd", "CumSum", "LpNormalization", "TopK", "Trilu", "LRN", "MeanVarianceNormalization")
+@rule("CumSum", "LpNormalization")
+def summing(n: Call) -> Iterator[Fact]:
+    """Index by index, and sums on the way: a silent index adds nothing to the others. Weights alone are fixed."""
+    yield from carry(n.x, n.y)
+    axes = n.number(1) or range(n.x.rank) if n.op_type == "CumSum" else [n.attribute("axis", -1)]
+    for axis in sorted({int(axis) % n.x.rank for axis in axes}):
+        yield Reads(0, axis) if n.x.live else Fixed(n.x[axis], f"{n.op_type} mixes its indices", "norm")
+
+
+@rule("CumProd", "TopK", "Trilu", "LRN", "MeanVarianceNormalization")
 def mixing(n: Call) -> Iterator[Fact]:
     """The axes along which indices meet are fixed, the others pass."""
-    if n.op_type in ("CumSum", "CumProd"):
+    if n.op_type == "CumProd":
         axes = n.number(1) or range(n.x.rank)
     elif n.op_type == "LRN":
         axes = [1]
@@ -54,8 +85,9 @@ def mixing(n: Call) -> Iterator[Fact]:
     for y in n.outputs:
         if y is not None:
             yield from carry(n.x, y, but=tuple(mixed) if n.op_type == "TopK" else ())
-    yield from (Fixed(n.x[axis], f"{n.op_type} mixes its indices") for axis in sorted(mixed))
-    yield from (Fixed(y[axis], f"{n.op_type} mixes its indices") for y in n.outputs if y for axis in sorted(mixed))
+    kind: Literal["", "norm"] = "" if n.op_type in ("CumProd", "TopK", "Trilu") else "norm"
+    for tensor in (n.x, *(y for y in n.outputs if y is not None)):
+        yield from (Fixed(tensor[axis], f"{n.op_type} mixes its indices", kind) for axis in sorted(mixed))
 
 
 @rule("DFT", "STFT")

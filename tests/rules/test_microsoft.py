@@ -55,6 +55,14 @@ CUTS = [
     Cuts("SkipLayerNormalization elsewhere", "x[N,5,6] -> y;"
          f"s, a, b, t = {MS}.SkipLayerNormalization<epsilon=1.0e-5>(x, x, G[6], C[6], D[6]);"
          "h = MatMul(s, W[6,8]); k = MatMul(h, V[8,6]); y = Add(k, t)", {"W": 8}),
+    Cuts("SimplifiedLayerNormalization", rows("g = SimplifiedLayerNormalization<axis=-1,epsilon=0.7>(h, S[8])"),
+         {"W": 8}),
+    Cuts("SkipSimplifiedLayerNormalization", "x[N,5,6] -> y; h = MatMul(x, W[6,8]); k = MatMul(x, U[6,8]);"
+         f"g, , , t = {MS}.SkipSimplifiedLayerNormalization<epsilon=0.7>(h, k, S[8], B[8]); u = Add(g, t);"
+         "y = MatMul(u, V[8,4])", {"W": 8}),
+    Cuts("SkipSimplifiedLayerNormalization without an epsilon", "x[N,5,6] -> y; h = MatMul(x, W[6,8]);"
+         f"i = Mul(h, 0.000001); g = {MS}.SkipSimplifiedLayerNormalization(i, i, S[8]); y = MatMul(g, V[8,4])",
+         {"W": 8}),
     Cuts("SimplifiedLayerNormalization elsewhere", "x[N,5,6] -> y; s = SimplifiedLayerNormalization<axis=-1>(x, G[6]);"
          "h = MatMul(s, W[6,8]); y = MatMul(h, V[8,6])", {"W": 8}),
     Cuts("EmbedLayerNormalization", "i[N,5]:int64 -> y; j = Cast<to=6>(i);"

@@ -87,7 +87,7 @@ CUTS = [
     Cuts("SpaceToDepth", image("g = SpaceToDepth<blocksize=2>(h)", reads=32), {"W": 8}),
     Cuts("pixel shuffle by Reshape", image("a = Reshape(h, {0,2,2,2,6,6}); b = Transpose<perm=[0,1,4,2,5,3]>(a);"
                                            "g = Reshape(b, {0,2,12,12})", reads=2), {"W": 2}),
-    Cuts("Tile repeats the channels", image("g = Tile(h, {1,3,1,1})", reads=24), {"W": 8}),
+    Cuts("Tile repeats the channels", image("g = Tile(h, {1,3,1,1})", reads=24), {"W": 8, "V": 3}),
     Cuts("Tile repeats what is beside", image("g = Tile(h, {1,1,2,1})"), {"W": 8}),
     Cuts("Expand over a new axis", rows("u = Unsqueeze(h, {1}); e = Expand(u, {1,3,5,8}); g = ReduceSum<keepdims=0>"
                                         "(e, {1})"), {"W": 8}),

@@ -21,6 +21,16 @@ CUTS = [
     Cuts("GroupNorm as exported: whole groups go",
          image("r = Reshape(h, {0,4,-1}); i = InstanceNormalization(r, S[4], B[4]); s = Shape(h); t = Reshape(i, s);"
                "m = Mul(t, G[8,1,1]); g = Add(m, C[8,1,1])"), {"W": 4}),
+    Cuts("RMSNormalization", rows("g = RMSNormalization<epsilon=0.7>(h, S[8])"), {"W": 8}, opset=23),
+    Cuts("RMSNormalization with its own epsilon", rows("s = Mul(h, 0.003); g = RMSNormalization(s, S[8])"), {"W": 8},
+         opset=23),
+    Cuts("RMSNormalization with a scale that another reads",
+         rows("a = RMSNormalization<epsilon=0.7>(h, S[8]); g = Mul(a, S)"), {"W": 8}, opset=23),
+    Cuts("RMSNormalization with a scale that is computed",
+         rows("s = Exp(S[8]); g = RMSNormalization<epsilon=0.7>(h, s)"), {"W": 8}, opset=23),
+    Cuts("RMSNormalization over two axes", "x[N,6] -> y; h = MatMul(x, W[6,24]); r = Reshape(h, {-1,4,6});"
+         "n = RMSNormalization<axis=1,epsilon=0.7>(r, S[4,6]); f = Flatten(n); y = MatMul(f, V[24,3])",
+         {"W": 4, "W#2": 6}, opset=23),
     Cuts("quantized per tensor", image("q = QuantizeLinear(h, 0.1, 0:uint8); g = DequantizeLinear(q, 0.1, 0:uint8)"),
          {"W": 8}),
     Cuts("a weight quantized per tensor", "x[N,3,6,6] -> y; W = DequantizeLinear(Q[8,3,3,3]:int8, 0.01, 0:int8);"
