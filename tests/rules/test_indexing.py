@@ -40,7 +40,8 @@ CUTS = [
     Cuts("single indices beside an order", "x[N,6] -> y; h = MatMul(x, W[6,2]); a = Gather<axis=1>(h, 0);"
          "b = Gather<axis=1>(h, 1); d = Sub(a, b); e = Unsqueeze(d, {1}); k = MatMul(x, U[6,8]);"
          "g = Gather<axis=1>(k, {1,0,2,3,4,5,7,6}); z = MatMul(g, V[8,4]); y = Add(z, e)", {"U": 8}),
-    Cuts("a table whose two axes are picked from as one", "x[N,4,6] -> y; h = MatMul(x, W[6,5]); p = Reshape(P[3,3,5], {9,5});"
+    Cuts("a table whose two axes are picked from as one",
+         "x[N,4,6] -> y; h = MatMul(x, W[6,5]); p = Reshape(P[3,3,5], {9,5});"
          "g = Gather(p, {4,3,1,0}); a = Add(h, g); y = MatMul(a, V[5,3])", {"W": 5}),
     Cuts("an order added to itself", rows("a = Gather<axis=2>(h, {1,0,3,2,5,4,7,6}); g = Add(a, h)"), {"W": 4}),
 ]  # fmt: skip
