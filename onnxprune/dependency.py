@@ -177,7 +177,11 @@ def analyse(
     analysis = _Analyser(model, shapes, rules, allow).run()
     wanted = worth_folding(analysis)
     while wanted:
-        folded = _Analyser(model.fold(wanted), shapes, rules, allow).run()
+        stored = model.fold(wanted)
+        if stored.apart != wanted.keys():
+            wanted = {name: info for name, info in wanted.items() if name in stored.apart}
+            continue
+        folded = _Analyser(stored, shapes, rules, allow).run()
         freed = {name: info for name, info in wanted.items() if any(map(folded.is_free, folded.dims(name)))}
         if freed == wanted:
             return folded

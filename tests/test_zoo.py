@@ -15,6 +15,8 @@ ONCE_WRONG = [
     ("hf_roformer", "positions up to a dynamic length"),
     ("hfdyn_deberta_v2", "the same from another exporter"),
     ("timm_nf_resnet26", "weights are standardised in the graph"),
+    ("hf_cond_detr", "a computed weight is made from what is cut as well"),
+    ("hf_swin2sr", "a table of positions is picked from over two axes"),
 ]
 
 

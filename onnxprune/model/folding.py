@@ -15,7 +15,7 @@ from onnxprune.errors import ModelReadError
 from onnxprune.model.node import Array, Node
 from onnxprune.model.numbers import can_evaluate, evaluate
 
-__all__ = ["computed", "spent", "value"]
+__all__ = ["apart", "computed", "spent", "value"]
 
 # Made anew at every run; or, of DequantizeLinear, worth keeping as they are: folded, a quantized weight grows.
 _NEVER = {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout", "DequantizeLinear"}
@@ -52,6 +52,20 @@ def spent(nodes: Sequence[Node], folded: Iterable[str], kept: Iterable[str]) -> 
         else:
             needed.update(node.inputs)
     return frozenset(gone)
+
+
+def apart(nodes: Sequence[Node], folded: Iterable[str], spent: frozenset[int]) -> frozenset[str]:
+    """Those of `folded` that no needed node helps to make.
+
+    What a needed node makes can change with a cut, and then a stored value would be that of another model.
+    """
+    makers = {name: node for node in nodes for name in node.outputs}
+    needs: dict[str, bool] = {}
+    for node in nodes:
+        helped = any(needs.get(name, False) for name in node.inputs)
+        needed = node.index not in spent and any(node.inputs)  # a Constant node makes nothing from others
+        needs.update((name, helped or needed) for name in node.outputs)
+    return frozenset(name for name in folded if name in makers and not needs[name])
 
 
 def value(name: str, maker: Callable[[str], NodeProto | None], stored: Callable[[str], Array], opset: int) -> Array:

@@ -217,6 +217,11 @@ class Model:
         """Indices of the nodes that serve folded constants alone."""
         return folding.spent(self.nodes, self.folded, self.kept)
 
+    @cached_property
+    def apart(self) -> frozenset[str]:
+        """The folded constants whose making serves nothing else."""
+        return folding.apart(self.nodes, self.folded, self.spent)
+
     # -- writing ----------------------------------------------------------------------------------------------
 
     def to_proto(self, inline: bool = True) -> ModelProto:
