@@ -15,7 +15,7 @@ from onnxprune.errors import UsageError
 from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
-from onnxprune.model import Model, parse_sizes
+from onnxprune.model import Model, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.unit import Unit, Watch
@@ -33,7 +33,7 @@ class Proto(Protocol):
 
 
 ModelLike: TypeAlias = "str | Path | bytes | Model | Proto"
-"""A path, the bytes of a file, a loaded `Model`, or an `onnx.ModelProto` (which is read and never changed)."""
+"""A path, the bytes of a file, a loaded `Model`, an `onnx.ModelProto` or `onnx_graphsurgeon.Graph` (never changed)."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,18 @@ def bench(models: Sequence[ModelLike], *, size: Sequence[str] | str = (), **opti
 
 
 def load(model: ModelLike) -> Model:
-    """A model from a path, bytes, a ModelProto (which is copied), or one that is loaded already."""
+    """A model from a path, bytes, a ModelProto (which is copied), a graphsurgeon Graph, or one that is loaded."""
     if isinstance(model, Model):
         return model
+    if is_graph(model):
+        return from_graph(model)
     if isinstance(model, (str, Path)):
         return Model.load(model)
     if isinstance(model, bytes):
         return Model.from_bytes(model)
     if not hasattr(model, "SerializeToString"):
-        raise UsageError(f"expected a path, bytes, a Model or an onnx.ModelProto, found {type(model).__name__}")
+        forms = "a path, bytes, a Model, an onnx.ModelProto or an onnx_graphsurgeon.Graph"
+        raise UsageError(f"expected {forms}, found {type(model).__name__}")
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
 
 

@@ -56,7 +56,10 @@ def test_models_in_every_form(tmp_path: Path) -> None:
     ]
     assert all(result == results[0] for result in results)
     assert proto.SerializeToString() == before
-    with pytest.raises(UsageError, match=r"expected a path, bytes, a Model or an onnx.ModelProto, found int"):
+    with pytest.raises(
+        UsageError,
+        match=r"expected a path, .* found int",
+    ):
         onnxprune.prune(7)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabular
 from onnxprune.model.model import Model
 from onnxprune.model.node import Array, Body, Node, TensorInfo, WeightInfo
 from onnxprune.model.numbers import evaluate
+from onnxprune.model.surgeon import from_graph, is_graph
 from onnxprune.model.sweep import swept
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "TensorInfo",
     "WeightInfo",
     "evaluate",
+    "from_graph",
     "infer",
     "input_shapes",
+    "is_graph",
     "parse_sizes",
     "recompute",
     "swept",

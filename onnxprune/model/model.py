@@ -236,6 +236,12 @@ class Model:
                 external.inline(tensor, external.read(tensor, self.folder))
         return proto
 
+    def to_graph(self) -> Any:
+        """The model as an `onnx_graphsurgeon.Graph`, to go on editing it there."""
+        import onnx_graphsurgeon as gs
+
+        return gs.import_onnx(self.to_proto())
+
     def to_bytes(self) -> bytes:
         """The serialized model with all its tensors inside, as ONNX Runtime loads it."""
         return bytes(self.to_proto().SerializeToString())
