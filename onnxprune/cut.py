@@ -24,7 +24,7 @@ from onnxprune.silencing import Silencer
 __all__ = ["mask", "shrink"]
 
 
-class _Cut:
+class Cut:
     """What stays of each axis under one plan."""
 
     def __init__(self, analysis: Analysis, plan: Plan) -> None:
@@ -50,7 +50,7 @@ class _Cut:
 
 def mask(analysis: Analysis, plan: Plan) -> Model:
     """The model with every index that goes silenced where it is read; same shapes, same names."""
-    cut, model = _Cut(analysis, plan), analysis.model
+    cut, model = Cut(analysis, plan), analysis.model
     edit = Edit(model)
     silent: dict[tuple[int, int], list[tuple[int, Mask]]] = defaultdict(list)
     for statement in analysis.notes(Reads):
@@ -72,7 +72,7 @@ def mask(analysis: Analysis, plan: Plan) -> Model:
 
 def shrink(analysis: Analysis, plan: Plan) -> Model:
     """The model with every index that goes removed: smaller weights, corrected numbers, everything else untouched."""
-    cut, model = _Cut(analysis, plan), analysis.model
+    cut, model = Cut(analysis, plan), analysis.model
     edit = Edit(model)
     for name in model.weights:
         masks = cut.masks(name)
@@ -92,7 +92,7 @@ def shrink(analysis: Analysis, plan: Plan) -> Model:
     return edit.done()
 
 
-def _store_folded(cut: _Cut, edit: Edit) -> None:
+def _store_folded(cut: Cut, edit: Edit) -> None:
     """Constants that the model computes, and that are weights of their own now, are computed once and stored."""
     stored: dict[str, str] = {}
     for node in cut.model.nodes:
@@ -117,7 +117,7 @@ def _take(array: Array, masks: Sequence[Mask | None]) -> Array:
 class _Numbers:
     """What the model's shape arithmetic yields once the weights are cut."""
 
-    def __init__(self, cut: _Cut) -> None:
+    def __init__(self, cut: Cut) -> None:
         self.cut = cut
         self.known: dict[str, Array] = {}
         self.maker = {name: node for node in cut.model.nodes for name in node.outputs}
@@ -163,7 +163,7 @@ class _Numbers:
         return recompute(self.cut.model, node.index, [self.known[i] if i else None for i in node.inputs])
 
 
-def _correct_numbers(cut: _Cut, edit: Edit, numbers: _Numbers) -> set[tuple[int, int]]:
+def _correct_numbers(cut: Cut, edit: Edit, numbers: _Numbers) -> set[tuple[int, int]]:
     """Make every number that counts or indexes a cut dimension right; returns the (node, input) pairs spoken for."""
     covered: set[tuple[int, int]] = set()
     for statement in cut.analysis.notes(Counts, Indexes):
@@ -191,7 +191,7 @@ def _correct_numbers(cut: _Cut, edit: Edit, numbers: _Numbers) -> set[tuple[int,
     return covered
 
 
-def _set_attribute(cut: _Cut, edit: Edit, node: int, fact: Counts, sizes: Sequence[int | None]) -> None:
+def _set_attribute(cut: Cut, edit: Edit, node: int, fact: Counts, sizes: Sequence[int | None]) -> None:
     assert isinstance(fact.place, Attribute)
     name = fact.place.name
     old = cut.model.nodes[node].attributes.get(name)
@@ -203,9 +203,7 @@ def _set_attribute(cut: _Cut, edit: Edit, node: int, fact: Counts, sizes: Sequen
         edit.set_attribute(node, name, signed)
 
 
-def _set_operand(
-    cut: _Cut, edit: Edit, numbers: _Numbers, node: int, fact: Counts, sizes: Sequence[int | None]
-) -> None:
+def _set_operand(cut: Cut, edit: Edit, numbers: _Numbers, node: int, fact: Counts, sizes: Sequence[int | None]) -> None:
     """Correct a number operand: left alone where it comes out right by itself, else replaced for this node."""
     assert isinstance(fact.place, Operand)
     position = fact.place.index
@@ -240,7 +238,7 @@ def _set_operand(
     )
 
 
-def _measured(cut: _Cut, edit: Edit, node: int, position: int, fact: Counts, wanted: Array, after: Array) -> str:
+def _measured(cut: Cut, edit: Edit, node: int, position: int, fact: Counts, wanted: Array, after: Array) -> str:
     """A number tensor that is corrected while the model runs: constants where it is constant, else measured.
 
     A dynamic number that comes out wrong, such as batch x heads where heads went, is the size of an axis that differs
@@ -271,7 +269,7 @@ def _measured(cut: _Cut, edit: Edit, node: int, position: int, fact: Counts, wan
     return _where(edit, node, ~dynamic, edit.add(f"{name}__constant", wanted.astype(kind)), corrected)
 
 
-def _source(cut: _Cut, data: str, fact: Counts, wrong: Array) -> tuple[str, Array] | None:
+def _source(cut: Cut, data: str, fact: Counts, wrong: Array) -> tuple[str, Array] | None:
     """A tensor to measure on, and its axis for each number (-1: none); every wrong number has one."""
     for tensor in (data, *(info.name for info in cut.model.inputs)):
         axes = np.asarray([-1 if dim is None else _like(cut, tensor, dim) for dim in fact.dims], np.int64)
@@ -280,13 +278,13 @@ def _source(cut: _Cut, data: str, fact: Counts, wrong: Array) -> tuple[str, Arra
     return None
 
 
-def _like(cut: _Cut, tensor: str, dim: Dimension) -> int:
+def _like(cut: Cut, tensor: str, dim: Dimension) -> int:
     """The axis of a tensor that differs from `dim` in factors that are cut alone; -1 where there is none."""
     own = _uncut(cut, cut.analysis.type_of(dim))
     return next((axis for axis, other in enumerate(cut.analysis.dims(tensor)) if _uncut(cut, other) == own), -1)
 
 
-def _uncut(cut: _Cut, dim: Dimension) -> tuple[Dimension, ...]:
+def _uncut(cut: Cut, dim: Dimension) -> tuple[Dimension, ...]:
     factors = dim.factors if isinstance(dim, Product) else (dim,)
     return tuple(factor for factor in factors if cut.mask_of(factor) is None)
 
@@ -305,7 +303,7 @@ def _where(edit: Edit, node: int, condition: Array, then: str, other: str) -> st
     return edit.insert(node, "Where", [edit.add(f"{other}__where", condition), then, other], f"{other}__corrected")
 
 
-def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:
+def _as_reshape_target(cut: Cut, node: int, wanted: Array, dynamic: Array) -> Array | None:
     """A constant Reshape target: 0 copies an axis, -1 is the one that is left; None where more are dynamic."""
     call = cut.model.nodes[node]
     if call.op_type != "Reshape" or call.attributes.get("allowzero", 0):
@@ -324,7 +322,7 @@ def _as_reshape_target(cut: _Cut, node: int, wanted: Array, dynamic: Array) -> A
     return np.asarray(target)
 
 
-def _renumber(cut: _Cut, edit: Edit, node: int, fact: Indexes) -> None:
+def _renumber(cut: Cut, edit: Edit, node: int, fact: Indexes) -> None:
     kept = cut.mask_of(cut.analysis.type_of(fact.dim))
     if kept is None:
         return
@@ -339,7 +337,7 @@ def _renumber(cut: _Cut, edit: Edit, node: int, fact: Indexes) -> None:
         edit.connect(node, fact.operand, edit.add(f"{name}__renumbered", renumbered))
 
 
-def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[int, int]]) -> None:
+def _keep_values(cut: Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[int, int]]) -> None:
     """A size that is used as a number (1/sqrt of a head's width) keeps the value that it had."""
     shapes = cut.analysis.shapes
     for node in cut.model.nodes:
@@ -354,7 +352,7 @@ def _keep_values(cut: _Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[in
                 edit.connect(node.index, position, edit.add(f"{name}__value", before))
 
 
-def _write_defaults(cut: _Cut, edit: Edit) -> None:
+def _write_defaults(cut: Cut, edit: Edit) -> None:
     """An attribute that is left out and derived from a size that changes is written down as it was."""
     for statement in cut.analysis.notes(Default):
         assert isinstance(statement.fact, Default)

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxprune import cut
 from onnxprune.branches import Branch, silence
+from onnxprune.continuity import in_front
 from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import VerificationFailed
@@ -147,7 +148,13 @@ class Verifier:
 
     def _compare(self, plan: Plan, shrunk: Model | None = None) -> Verdict:
         masked, shrunk = cut.mask(self.analysis, plan), cut.shrink(self.analysis, plan) if shrunk is None else shrunk
-        return self.same(masked, shrunk)
+        verdict = self.same(masked, shrunk)
+        front = () if verdict.passed else in_front(self.analysis, plan)
+        if not front:
+            return verdict
+        outputs = {name: self.analysis.shapes.dtype[name] for name in front}
+        earlier = self.same(masked.with_outputs(outputs), shrunk.with_outputs(outputs))
+        return earlier if earlier.passed else verdict
 
     def same(self, masked: Model, shrunk: Model) -> Verdict:
         """Whether two models give the same outputs on every input."""

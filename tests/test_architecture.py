@@ -30,6 +30,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("dependency",),
     ("plan", "explanation", "rescaling", "branches", "silencing"),
     ("cut", "stamp"),
+    ("continuity",),
     ("lossless",),
     ("cost",),
     ("criteria", "allocators"),

@@ -262,6 +262,17 @@ class Model:
         outside = sum(map(external.length, self.tensors.values()))
         return int(self.frame.ByteSize()) - _field(rest) + _field(graph) + outside
 
+    def with_outputs(self, dtypes: Mapping[str, np.dtype[Any]]) -> Model:
+        """The model with other outputs: tensors of its main graph, by name and element type."""
+        frame = ModelProto()
+        frame.CopyFrom(self.frame)
+        del frame.graph.output[:]
+        for name, dtype in dtypes.items():
+            frame.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
+            )
+        return Model(frame, self.tensors, self.folder, self.source, self.outside)
+
     def with_node_names(self) -> Model:
         """The model with the name of `Node.name` written into every node, so that a profile can be attributed."""
         frame = ModelProto()
