@@ -61,7 +61,8 @@ CUTS = [
          {"W": 8}),
     Cuts("a grouped convolution", f"{IMAGE}; g = Conv<group=2,pads=[1,1,1,1]>(h, F[8,4,3,3]); y = Conv(g, V[4,8,1,1])",
          {"W": 2, "W#2": 4, "F": 4}),
-    Cuts("a pre-activation residual", f"{IMAGE}; n = BatchNormalization(h, S[8], C[8], M[8], {{1,1,1,1,1,1,1,1}}:float);"
+    Cuts("a pre-activation residual",
+         f"{IMAGE}; n = BatchNormalization(h, S[8], C[8], M[8], {{1,1,1,1,1,1,1,1}}:float);"
          "r = Relu(n); c = Conv<pads=[1,1,1,1]>(r, F[8,8,3,3]); a = Add(h, c); y = Conv(a, V[4,8,1,1])", {"W": 8}),
     Cuts("a dense block", f"{IMAGE}; a = Conv<pads=[1,1,1,1]>(h, F[4,8,3,3]); c = Concat<axis=1>(h, a);"
          "b = Conv(c, G[6,12,1,1]); y = Conv(b, V[4,6,1,1])", {"W": 8, "F": 4, "G": 6}),
