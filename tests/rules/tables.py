@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 
+from onnxprune.runtime.failure import RunFailed
+from onnxprune.runtime.session import Session
 from onnxprune.testing import build, cut_sizes, reasons, theorem
 
 
@@ -41,7 +44,19 @@ def each(cases: Sequence[Cuts] | Sequence[Refuses]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=lambda case: case.fact.replace(" ", "-"))
 
 
+@cache
+def runs_opset(opset: int) -> bool:
+    """Whether the installed ONNX Runtime takes models of this opset: on an old Python, the newest wheel is old."""
+    try:
+        Session(build("x[2] -> y; y = Identity(x)", opset=opset).to_bytes())
+    except RunFailed:
+        return False
+    return True
+
+
 def prove(case: Cuts) -> None:
+    if not runs_opset(case.opset):
+        pytest.skip(f"the installed ONNX Runtime does not take opset {case.opset}")
     model = build(case.text, opset=case.opset, ir_version=case.ir_version)
     assert cut_sizes(model) == case.sizes, reasons(model)
     keeps = [{}, dict.fromkeys(case.sizes, 1), {name: size - 1 for name, size in case.sizes.items()}]
@@ -52,6 +67,8 @@ def prove(case: Cuts) -> None:
 
 
 def refuse(case: Refuses) -> None:
+    if not runs_opset(case.opset):
+        pytest.skip(f"the installed ONNX Runtime does not take opset {case.opset}")
     model = build(case.text, opset=case.opset)
     found = reasons(model)
     for axis, part in case.fixed.items():
