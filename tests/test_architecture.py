@@ -38,7 +38,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
-    ("verification",),
+    ("verification", "probing"),
     ("unit", "benchmark"),
     ("report",),
     ("passmanager",),
