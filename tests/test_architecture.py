@@ -39,6 +39,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
+    ("calibration",),
     ("verification", "probing"),
     ("unit", "benchmark"),
     ("report",),
