@@ -1,4 +1,4 @@
-"""Moments, pooled means and maps are those of the tensors that the runtime computes, whatever axis the samples are on."""
+"""Moments, pooled means and maps are those of the tensors that are computed, whatever axis the samples are on."""
 
 from __future__ import annotations
 
