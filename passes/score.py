@@ -31,12 +31,12 @@ class Score:
 
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
-        from onnxprune.calibration import gather
+        from onnxprune.calibration import Cache, gather
         from onnxprune.criteria import criterion_of, score
 
         assert unit.analysis is not None
         evidence = gather(criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics,
-                          threads=self.threads, seed=self.seed, watch=unit.watch)  # fmt: skip
+                          threads=self.threads, seed=self.seed, watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics)
         scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
         if not scores.missing:

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from onnxprune.calibration.cache import Cache, fingerprint, samples_print
 from onnxprune.calibration.graph import Graph, Unanswerable
 from onnxprune.calibration.rows import Bounds
-from onnxprune.calibration.taps import Answer, Merge, Tap, tap_of
+from onnxprune.calibration.taps import Merge, Tap, tap_of
 from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import PassFailed
@@ -32,8 +33,8 @@ Watch: TypeAlias = Callable[[str, int, int], None]
 
 ROWS = 1 << 15  # rows of a Gram matrix, over all samples; if there are many samples, fewer rows of each count ...
 FEWEST_ROWS = 256  # ... but not less than these of one
-HELD = 256 << 20  # bytes that the outputs of one pass may have
-PASSING = 512 << 20  # bytes that one batch may need
+HELD = 512 << 20  # bytes that the outputs of one pass may have
+PASSING = 1 << 30  # bytes that one batch may need
 LARGEST_BATCH = 64
 WHAT = "statistics of activations"
 
@@ -51,11 +52,13 @@ def collect(
     batch: int | None = None,
     watch: Watch | None = None,
     seed: int = 0,
+    cache: Cache | None = None,
 ) -> Statistics:
     """Answer all requests from runs of the original model on `samples`.
 
     `batch` is how many samples a run takes, by default as many as memory allows; `seed` chooses the rows of Gram
-    matrices where not all count. Errors: `PassFailed` when the original does not run on the samples.
+    matrices where not all count. What `cache` holds is not computed again. Errors: `PassFailed` when the original does
+    not run on the samples.
     """
     wanted = list(dict.fromkeys(requests))
     if not wanted:
@@ -71,8 +74,17 @@ def collect(
         except Unanswerable as why:
             unanswered[request] = str(why)
     different = {tap.key: tap for tap in taps.values()}
-    passes = _passes(list(different.values()))
-    found = _answers(analysis, shapes, samples, passes, batch, example, threads, watch or _nobody) if passes else {}
+    stored = _Stored(cache, analysis.model, samples) if cache is not None else None
+    found = {
+        key: tap.answer(kept) for key, tap in different.items() if stored and (kept := stored.get(tap)) is not None
+    }
+    passes = _passes([tap for key, tap in different.items() if key not in found])
+    if passes:
+        size = _batch(analysis, shapes, samples, passes, batch, example, threads)
+        for tap, merged in _merged(analysis.model, shapes, samples, passes, size, threads, watch or _nobody):
+            found[tap.key] = tap.answer(merged)
+            if stored is not None:
+                stored.put(tap, merged)
     answers = {request: tap.finish(found[tap.key]) for request, tap in taps.items()}
     return Statistics(answers, unanswered, len(samples))
 
@@ -121,39 +133,67 @@ class _Merged:
         return {k: np.concatenate(v) if isinstance(v, list) else np.asarray(v) for k, v in self.values.items()}
 
 
-def _answers(
+class _Stored:
+    """What a cache holds of one model and its samples."""
+
+    def __init__(self, cache: Cache, model: Model, samples: Samples) -> None:
+        self._cache, self._of = cache, (model.digest, samples_print(samples))
+
+    def get(self, tap: Tap) -> Mapping[str, Array] | None:
+        """The merged outputs of a tap, where they are stored."""
+        return self._cache.get(self._key(tap))
+
+    def put(self, tap: Tap, merged: Mapping[str, Array]) -> None:
+        """Store the merged outputs of a tap."""
+        self._cache.put(self._key(tap), merged)
+        self._cache.trim()
+
+    def _key(self, tap: Tap) -> str:
+        return fingerprint(*self._of, repr(tap.key))
+
+
+def _batch(
     analysis: Analysis,
     shapes: Shapes,
     samples: Samples,
     passes: Sequence[Sequence[Tap]],
-    batch: int | None,
+    asked: int | None,
     example: int,
     threads: int,
-    watch: Watch,
-) -> dict[object, Answer]:
-    """The answer of every tap by its key."""
+) -> int:
+    """How many samples a run takes: as the model says, as was asked for, or as memory allows, if the model takes it."""
     numbers = sum(int(np.prod(shape)) for shape in shapes.shape.values() if shape is not None)
     need = max(4 * numbers // example + sum(tap.passing for tap in group) for group in passes)
-    size = samples.fixed_batch or batch or max(1, min(LARGEST_BATCH, PASSING // max(need, 1), len(samples)))
-    size = _runs(analysis.model, samples, size, threads)
+    size = samples.fixed_batch or asked or max(1, min(LARGEST_BATCH, PASSING // max(need, 1), len(samples)))
+    return _runs(analysis.model, samples, size, threads)
+
+
+def _merged(
+    model: Model,
+    shapes: Shapes,
+    samples: Samples,
+    passes: Sequence[Sequence[Tap]],
+    size: int,
+    threads: int,
+    watch: Watch,
+) -> Iterator[tuple[Tap, Mapping[str, Array]]]:
+    """Every tap with its outputs, merged over all samples."""
     runs = [list(_feeds(_first(samples, group[0].samples), size)) for group in passes]
     total, done = sum(map(len, runs)), 0
-    found: dict[object, Answer] = {}
     for group, feeds in zip(passes, runs, strict=True):
-        graph = Graph(analysis.model, shapes)
-        outputs = {tap.key: tap.add(graph) for tap in group}
-        merged = {tap.key: _Merged() for tap in group}
+        graph = Graph(model, shapes)
+        outputs = [(tap, tap.add(graph), _Merged()) for tap in group]
         session = _session(graph.done(), threads)
         for feed, share, rows in feeds:
             watch(WHAT, done, total)
             done += 1
             results = _run(session, feed)
-            for key, named in outputs.items():
+            for _, named, merged in outputs:
                 for what, (name, how) in named.items():
-                    merged[key].take(what, how, np.asarray(results[name]), share, rows)
-        found.update((tap.key, tap.answer(merged[tap.key].whole())) for tap in group)
+                    merged.take(what, how, np.asarray(results[name]), share, rows)
+        for tap, _, merged in outputs:
+            yield tap, merged.whole()
     watch(WHAT, total, total)
-    return found
 
 
 def _first(samples: Samples, count: int | None) -> Samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from onnxprune.calibration.cache import Cache
 from onnxprune.calibration.collecting import Watch, collect
 from onnxprune.criteria import Criterion, Divergence, Evidence
 from onnxprune.data import Samples
@@ -28,6 +29,7 @@ def gather(
     threads: int = 1,
     seed: int = 0,
     watch: Watch | None = None,
+    cache: Cache | None = None,
 ) -> Evidence:
     """The evidence for `criterion`; what of `known` was asked for is not computed again.
 
@@ -51,6 +53,6 @@ def gather(
         raise UsageError(f"the criterion {criterion.name!r} runs the model, which cannot be done here")
     requests = list(criterion.needs(analysis))
     if known is None or not all(known.has(request) or request in known.unanswered for request in requests):
-        known = collect(analysis, samples, requests, threads=threads, seed=seed, watch=watch)
+        known = collect(analysis, samples, requests, threads=threads, seed=seed, watch=watch, cache=cache)
     divergence = runs(analysis, samples) if criterion.data == "runs" and runs is not None else None
     return Evidence(analysis, known, seed, samples.labels, divergence)
