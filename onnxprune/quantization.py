@@ -49,6 +49,7 @@ _OPERANDS: Mapping[str, tuple[Quantized, ...]] = {
     "MatMulIntegerToFloat": (Quantized(0, 2, 4, -2), Quantized(1, 3, 5, -1)),
     "DynamicQuantizeMatMul": (Quantized(1, 2, 3, -1),),
     "DynamicQuantizeLSTM": (Quantized(1, 8, 9, -1), Quantized(2, 10, 11, -1)),
+    "QEmbedLayerNormalization": tuple(Quantized(k, k + 6, k + 11, -1) for k in range(2, 7)),
     "QAttention": (Quantized(0, 3, 6, -2), Quantized(1, 4, 7, -1)),
     **{
         f"QLinear{name}": (Quantized(0, 1, 2, 1),)

@@ -31,8 +31,8 @@ STATED_FOR = (
 )
 CPU = "CPUExecutionProvider"
 NO_KERNEL = """\
-What ONNX Runtime has no CPU kernel for cannot be proven on a CPU: such models are analysed, and verified where they run.
-Operators without a rule that have a kernel are those that no optimiser and no exporter for a CPU writes."""
+What has no CPU kernel cannot be proven on a CPU: such a model is analysed, and verified where it runs. What has one and
+no rule is written neither by an optimiser of ONNX Runtime nor by an exporter that we know."""
 NOT_BY_RULE = {"Constant": "its value is a weight, as an initializer is"}
 
 HEAD = """\
