@@ -59,6 +59,10 @@ class Weights:
                     bits = how.bits if model.weights[name].dtype == np.uint8 else 0
                     self._quantized.setdefault(name, _Reading(scale, zero_point, how.axis, bits))
 
+    def is_quantized(self, name: str) -> bool:
+        """Whether the model says, in constants, what the stored numbers of a tensor stand for."""
+        return name in self._quantized
+
     def real(self, name: str) -> Array:
         """The real values of a tensor, float32 or wider; read now and not kept.
 
