@@ -57,7 +57,9 @@ class Select:
 
         assert unit.analysis is not None
         if self._kinds:
-            unit = replace(unit, analysis=analyse(unit.source, unit.analysis.shapes.sizes, allow=self._kinds))
+            known = unit.analysis
+            again = analyse(unit.source, known.shapes.sizes, allow=self._kinds, prober=known.prober)
+            unit = replace(unit, analysis=again)
         assert unit.analysis is not None
         if self.granularity == "branch":
             raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")
