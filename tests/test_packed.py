@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from onnxprune.criteria.magnitude import l2
+from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.registry import score
 from onnxprune.dependency import analyse
 from onnxprune.model import Model
 from onnxprune.quantization import unpacked
@@ -74,6 +75,6 @@ def test_a_row_at_the_zero_point_scores_zero() -> None:
     analysis = analyse(model)
     (group,) = analysis.groups
     assert not Weights(model).real("W")[1].any()
-    scores = l2(analysis).values[group.atom.id]
+    scores = score(Evidence(analysis), "l2").values[group.atom.id]
     assert scores[1] == scores.min()
     assert nonzeros(model) < parameters(model)
