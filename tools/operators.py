@@ -31,8 +31,9 @@ STATED_FOR = (
 )
 CPU = "CPUExecutionProvider"
 NO_KERNEL = """\
-What has no CPU kernel cannot be proven on a CPU: such a model is analysed, and verified where it runs. What has one and
-no rule is written neither by an optimiser of ONNX Runtime nor by an exporter that we know."""
+The rule of an operator without a CPU kernel is proven on a function that writes the operator out; a model of such nodes
+is verified where it runs. What has a kernel and no rule is written neither by an optimiser of ONNX Runtime nor by an
+exporter that we know."""
 NOT_BY_RULE = {"Constant": "its value is a weight, as an initializer is"}
 
 HEAD = """\
