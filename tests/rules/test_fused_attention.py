@@ -105,7 +105,8 @@ REFUSES = [
 
 ONE = "PackedAttention <num_heads, qkv_hidden_sizes, scale> (x, w, b, o, c) => (y) {"\
       " i = Constant<value=int64[1] {0}>() r = Unsqueeze(x, i) a = com.microsoft.Attention"\
-      "<num_heads: int = @num_heads, qkv_hidden_sizes: ints = @qkv_hidden_sizes, scale: float = @scale>(r, w, b) y = Squeeze(a, i) }"  # fmt: skip
+      "<num_heads: int = @num_heads, qkv_hidden_sizes: ints = @qkv_hidden_sizes, scale: float = @scale>"\
+      "(r, w, b) y = Squeeze(a, i) }"  # fmt: skip
 MANY = "PackedMultiHeadAttention <num_heads, scale> (q, k, v, b, o, c, m) => (y) { i = Constant<value=int64[1] {0}>()"\
        " q1 = Unsqueeze(q, i) k1 = Unsqueeze(k, i) v1 = Unsqueeze(v, i) a = com.microsoft.MultiHeadAttention"\
        "<num_heads: int = @num_heads, scale: float = @scale>(q1, k1, v1, b, , m) y = Squeeze(a, i) }"  # fmt: skip
