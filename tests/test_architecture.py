@@ -39,7 +39,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
-    ("verification", "probing"),
+    ("verification", "probing", "recovery"),
     ("unit", "benchmark"),
     ("report",),
     ("passmanager",),

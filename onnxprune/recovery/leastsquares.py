@@ -38,10 +38,10 @@ class Normal:
 
     def add(self, x: Array, y: Array) -> None:
         """Add rows: x (G, R, d), y (G, R, O)."""
-        turned = np.swapaxes(x, 1, 2)
-        self.inner += turned @ x
-        self.cross += turned @ y
-        self.outer += np.square(y, dtype=np.float64).sum(axis=1)
+        for group, (rows, made) in enumerate(zip(x, y, strict=True)):
+            self.inner[group] += rows.T @ rows
+            self.cross[group] += rows.T @ made
+        self.outer += np.einsum("gro,gro->go", y, y, dtype=np.float64)
         self.rows += x.shape[1]
 
     def error(self, weights: Float) -> float:

@@ -21,15 +21,19 @@ import numpy.typing as npt
 
 from onnxprune.dependency import Analysis
 from onnxprune.layers import Layer, layers_of
-from onnxprune.model import Model, Node
+from onnxprune.model import Node
 from onnxprune.model.segment import Segments
-from onnxprune.recovery.leastsquares import RIDGE, Normal, solve
-from onnxprune.recovery.rows import Unfolding, unfolding
+from onnxprune.recovery.behind import Behind, Surroundings
+from onnxprune.recovery.leastsquares import Normal, solve
+from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
 
-__all__ = ["Repair", "reconstruct"]
+__all__ = ["Fit", "Repair", "Solver", "least_squares", "repaired"]
 
 Array: TypeAlias = npt.NDArray[Any]
+Float: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+LIMIT = 256  # rows of each sample
 HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 
@@ -44,135 +48,158 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """A layer of the pruned model and its twin in the original, which read and make tensors of the same names."""
+class Fit:
+    """A layer of the pruned model, its twin in the original, and what lies behind it."""
 
     layer: Layer
     twin: Layer
-    shortcut: str  # the other operand of the Add behind it, where that is known before the layer runs
+    behind: Behind
 
 
-def reconstruct(
+Solver: TypeAlias = Callable[[Normal, Float, Mask, int], Float]
+"""From normal equations, the weights (G, O, d) there are, what may be nonzero, and how many inputs are biases."""
+
+
+def least_squares(normal: Normal, weights: Float, keep: Mask, free: int) -> Float:
+    """The weights that fit best: see `leastsquares.solve`."""
+    return solve(normal, weights, keep, free)
+
+
+def repaired(
     original: Analysis,
     pruned: Analysis,
     batches: Sequence[Feed],
+    solver: Solver = least_squares,
     *,
-    limit: int = 256,
-    ridge: float = RIDGE,
+    limit: int = LIMIT,
     seed: int = 0,
     threads: int = 1,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Array], tuple[Repair, ...]]:
-    """New values of the pruned model's weights, by name, and what each repair did.
+    """New values of weights, by their names in the original, and what each repair did.
 
-    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes. A zero weight stays zero
-    where the original's is not.
+    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: a weight that is zero
+    there and not in the original stays zero. `limit` is how many rows of each sample a fit takes at most.
+    Errors: `RunFailed`.
     """
-    tasks = _tasks(original, pruned)
-    stops = [frozenset({task.layer.data, task.shortcut} - {""}) for task in tasks]
+    fits = _fits(original, pruned)
+    stops = [frozenset({fit.layer.data, fit.behind.shortcut} - {""}) for fit in fits]
     before = Stepper(original.model, batches, stops, original.shapes.dtype, threads)
     after = Stepper(pruned.model, batches, stops, pruned.shapes.dtype, threads)
-    weights: dict[str, Array] = {}
+    values: dict[str, Array] = {}
+    found: dict[str, Array] = {}
     repairs: list[Repair] = []
-    for number, task in enumerate(tasks):
+    for number, fit in enumerate(fits):
         if watch is not None:
-            watch(number, len(tasks))
-        wanted, there = before.step(), after.step(weights)
-        node = pruned.model.nodes[task.layer.node]
-        rows = unfolding(task.layer, node, limit, seed)
-        assert rows is not None
-        if all(np.array_equal(a[task.layer.data], b[task.layer.data]) for a, b in zip(wanted, there, strict=True)):
-            same = np.array_equal(original.model.array(task.twin.weight), pruned.model.array(task.layer.weight))
-            if same:
-                continue
-        found, repair = _repaired(original, pruned, task, rows, wanted, there, ridge)
+            watch(number, len(fits))
+        wanted, there = before.step(), after.step(values)
+        if _is_untouched(original, pruned, fit, wanted, there):
+            continue
+        new, repair = _repair(original, pruned, fit, wanted, there, solver, limit, seed)
         repairs.append(repair)
-        weights.update(found)
-    return weights, tuple(repairs)
+        if new is not None:
+            weight, bias = new
+            values[fit.layer.weight] = found[fit.twin.weight] = weight
+            if bias is not None:
+                values[fit.behind.bias] = found[fit.behind.bias] = bias
+    return found, tuple(repairs)
 
 
-def _tasks(original: Analysis, pruned: Analysis) -> list[_Task]:
-    """The layers that can be refitted, in the order of the graph: each weight has one reader, and rows that are known."""
+def _is_untouched(
+    original: Analysis,
+    pruned: Analysis,
+    fit: Fit,
+    wanted: Sequence[Mapping[str, Array]],
+    there: Sequence[Mapping[str, Array]],
+) -> bool:
+    """Whether pruning has changed neither what a layer reads nor its weights."""
+    data = fit.layer.data
+    return all(np.array_equal(a[data], b[data]) for a, b in zip(wanted, there, strict=True)) and np.array_equal(
+        original.model.array(fit.twin.weight), pruned.model.array(fit.layer.weight)
+    )
+
+
+def _fits(original: Analysis, pruned: Analysis) -> list[Fit]:
+    """The layers that can be refitted, in the order of the graph: floats of one reader, in the main graph."""
     twins = {layer.name: layer for layer in layers_of(original)}
-    layers = layers_of(pruned)
-    readers: dict[str, int] = {}
-    for node in pruned.model.nodes:
-        for name in node.inputs:
-            readers[name] = readers.get(name, 0) + 1
     segments = Segments(pruned.model)
+    surroundings = Surroundings(pruned, segments)
     found = []
-    for layer in layers:
-        node = pruned.model.nodes[layer.node]
-        twin = twins.get(layer.name)
-        if twin is None or readers[layer.weight] > 1 or layer.data not in segments.live or node.within is not None:
+    for layer in layers_of(pruned):
+        node, twin = pruned.model.nodes[layer.node], twins.get(layer.name)
+        if twin is None or surroundings.readers(layer.weight) > 1 or layer.data not in segments.live:
             continue
         if unfolding(layer, node) is None or pruned.model.weights[layer.weight].dtype.kind != "f":
             continue
-        found.append(_Task(layer, twin, _shortcut(pruned, segments, layer)))
-    order = {name: k for k, name in enumerate(n for names in segments.makes for n in names)}
-    return sorted(found, key=lambda task: order[task.layer.output])
+        found.append(Fit(layer, twin, surroundings.behind(layer)))
+    return sorted(found, key=lambda fit: segments.maker[fit.layer.output])
 
 
-def _shortcut(pruned: Analysis, segments: Segments, layer: Layer) -> str:
-    """The other operand of the one Add that reads a layer's output, if it does not depend on that output."""
-    readers: list[Node] = [node for node in pruned.model.nodes if layer.output in node.inputs]
-    if len(readers) != 1 or readers[0].op_type != "Add" or len(set(readers[0].inputs)) != 2:
-        return ""
-    (other,) = (name for name in readers[0].inputs if name != layer.output)
-    shapes = pruned.shapes.shape
-    if other not in segments.live or shapes.get(other) != shapes.get(layer.output):
-        return ""
-    own = segments.maker[layer.output]
-    if own in segments.needed([other], frozenset()):
-        return ""
-    first = min((k for k in (segments.maker.get(other),) if k is not None), default=-1)
-    return other if first < own else ""
-
-
-def _repaired(
+def _repair(
     original: Analysis,
     pruned: Analysis,
-    task: _Task,
-    rows: Unfolding,
+    fit: Fit,
     wanted: Sequence[Mapping[str, Array]],
     there: Sequence[Mapping[str, Array]],
-    ridge: float,
-) -> tuple[dict[str, Array], Repair]:
-    layer, model = task.layer, pruned.model
-    groups, outputs, inputs, positions = layer.shape
-    first = task.twin.matrix(original.model.array(task.twin.weight)).reshape(groups, outputs, -1)
-    now = layer.matrix(model.array(layer.weight)).reshape(groups, outputs, -1)
-    keep = ~((now == 0) & (first != 0))
-    bias = original.model.array(task.twin.bias).reshape(groups, outputs, 1) if task.twin.bias else None
-    extra = 0 if bias is None else 1
-    size = inputs * positions + extra
-    fitted, held = (Normal.empty(groups, size, outputs) for _ in range(2))
-    target_weights = first if bias is None else np.concatenate([first, bias], axis=2)
-    for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
-        x, seen = (_with_one(rows.rows(values[layer.data]), extra) for values in (old, new))
-        y = x @ np.swapaxes(target_weights, 1, 2)
-        if task.shortcut:
-            y = y + rows.made(old[task.shortcut] - new[task.shortcut])
-        (held if number % HELD_OUT == HELD_OUT - 1 else fitted).add(seen, y)
-    start = now if bias is None else np.concatenate([now, model.array(layer.bias).reshape(groups, outputs, 1)], axis=2)
-    mask = keep if bias is None else np.concatenate([keep, np.ones((groups, outputs, 1), np.bool_)], axis=2)
-    start = start.astype(np.float64)
-    solved = solve(fitted, start, mask, extra, ridge)
-    judge = held if held.rows else fitted
-    energy = max(float(judge.outer.sum()), 1e-30)
-    before, after = judge.error(start) / energy, judge.error(solved) / energy
+    solver: Solver,
+    limit: int,
+    seed: int,
+) -> tuple[tuple[Array, Array | None] | None, Repair]:
+    layer, behind, model = fit.layer, fit.behind, pruned.model
+    first = fit.twin.matrix(original.model.array(fit.twin.weight)).reshape(*layer.shape[:2], -1)
+    now = layer.matrix(model.array(layer.weight)).reshape(first.shape)
+    keep = (now != 0) | (first == 0)
+    free = 1 if behind.bias else 0
+    if free:
+        values = behind.sign * model.array(behind.bias).reshape(*layer.shape[:2], 1)
+        first, now = np.concatenate([first, values], axis=2), np.concatenate([now, values], axis=2)
+        keep = np.concatenate([keep, np.ones_like(values, np.bool_)], axis=2)
+    fitted, held = _normals(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
+    start = now.astype(np.float64)
+    solved = solver(fitted, start, keep, free)
+    energy = max(float(held.outer.sum()), 1e-30)
+    before, after = held.error(start) / energy, held.error(solved) / energy
     repair = Repair(layer.name, before, after, after < before)
     if not repair.kept:
-        return {}, repair
-    weight = solved[..., : inputs * positions].reshape(layer.shape)
-    dtype = model.weights[layer.weight].dtype
-    found = {layer.weight: np.ascontiguousarray(layer.stored(weight.astype(dtype)))}
-    if bias is not None:
-        found[layer.bias] = solved[..., -1].reshape(model.weights[layer.bias].shape).astype(dtype)
-    return found, repair
+        return None, repair
+    stored = model.weights[layer.weight]
+    weight = np.ascontiguousarray(layer.stored(solved[..., : first.shape[2] - free].reshape(layer.shape)))
+    if not free:
+        return (weight.astype(stored.dtype), None), repair
+    info = model.weights[behind.bias]
+    bias = (behind.sign * solved[..., -1]).reshape(info.shape).astype(info.dtype)
+    return (weight.astype(stored.dtype), bias), repair
 
 
-def _with_one(rows: Array, extra: int) -> Array:
-    if not extra:
-        return rows
-    return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2)
+def _normals(
+    fit: Fit,
+    node: Node,
+    first: Array,
+    wanted: Sequence[Mapping[str, Array]],
+    there: Sequence[Mapping[str, Array]],
+    free: int,
+    limit: int,
+    seed: int,
+) -> tuple[Normal, Normal]:
+    """The normal equations of the samples that are fitted, and of those that judge."""
+    layer, behind = fit.layer, fit.behind
+    rows = unfolding(layer, node, limit, seed)
+    assert rows is not None
+    turned = np.swapaxes(first, 1, 2)
+    fitted, held = (Normal.empty(len(first), first.shape[2], first.shape[1]) for _ in range(2))
+    for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
+        x, seen = (_with_one(rows.rows(values[layer.data]), free) for values in (old, new))
+        y = x @ turned
+        if behind.shortcut:
+            lacking = rows.made(old[behind.shortcut] - new[behind.shortcut])
+            if behind.scale is not None:
+                lacking = lacking * behind.scale.reshape(len(first), 1, -1).astype(lacking.dtype)
+            y = y + lacking
+        last = number % HELD_OUT == HELD_OUT - 1 or (number == len(wanted) - 1 and held.rows == 0 and number > 0)
+        (held if last else fitted).add(seen, y)
+    return fitted, held if held.rows else fitted
+
+
+def _with_one(rows: Array, free: int) -> Array:
+    """A column of ones, whose weight is the bias, behind the others."""
+    return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2) if free else rows

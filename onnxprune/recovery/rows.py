@@ -82,30 +82,33 @@ class Unfolding:
         offsets = np.indices(kernel).reshape(len(kernel), -1)
         if self.layer.op_type == "ConvTranspose":  # a convolution of the input spread out, with the kernel turned round
             more = list(attributes.get("output_padding") or [0] * len(kernel))
-            spread = np.zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(spatial, strides, strict=True))), x.dtype)
-            spread[(slice(None), slice(None), *(slice(None, None, s) for s in strides))] = x
+            spread = np.zeros(
+                (*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(spatial, strides, strict=True))), x.dtype
+            )
+            spread[_at(*(slice(None, None, s) for s in strides))] = x
             reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
             begins = [r - b for r, b in zip(reach, begins, strict=True)]
             ends = [r - e + m for r, e, m in zip(reach, ends, more, strict=True)]
             x, strides = spread, [1] * len(kernel)
             offsets = np.asarray(kernel)[:, None] - 1 - offsets
         x = np.pad(x, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True))])
-        cut = tuple(
-            slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, x.shape[2:], strict=True)
-        )
-        x = x[(slice(None), slice(None), *cut)]
+        x = x[_at(*(slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, x.shape[2:], strict=True)))]
         sizes = tuple(
-            (n - d * (k - 1) - 1) // s + 1
-            for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)
+            (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)
         )
         chosen = np.stack(np.unravel_index(self._part(sizes), sizes))
         starts = chosen * np.asarray(strides)[:, None]
         found = np.empty((x.shape[0], chosen.shape[1], x.shape[1], positions), x.dtype)
         for k in range(positions):
             at = starts + (offsets[:, k] * np.asarray(dilations))[:, None]
-            found[..., k] = np.moveaxis(x[(slice(None), slice(None), *at)], 1, 2)
-        found = found.reshape(-1, groups, inputs * positions)
-        return np.ascontiguousarray(np.moveaxis(found, 1, 0))
+            found[..., k] = np.moveaxis(x[_at(*at)], 1, 2)
+        rows: Array = found.reshape(-1, groups, inputs * positions)
+        return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
+
+
+def _at(*places: Any) -> tuple[Any, ...]:
+    """An index: all samples, all channels, these places."""
+    return (slice(None), slice(None), *places)
 
 
 def unfolding(layer: Layer, node: Node, limit: int = 256, seed: int = 0) -> Unfolding | None:
