@@ -213,10 +213,6 @@ class _Analyser:
     def run(self) -> Analysis:
         for info in self.model.inputs:
             self.fix_all(info.name, GRAPH, "a graph input")
-        if self.model.frame.ir_version >= 4:
-            for value in self.model.frame.graph.input:
-                if value.name in self.model.tensors:
-                    self.fix_all(value.name, GRAPH, "a graph input may replace this weight")
         for node in self.model.nodes:
             if node.index not in self.model.spent:
                 self.visit(node)

@@ -119,6 +119,12 @@ class Model:
         return tuple(nodes)
 
     @cached_property
+    def overridable(self) -> frozenset[str]:
+        """Weights that are graph inputs as well: default values, in whose place a caller may feed others."""
+        listed = {value.name for value in self.frame.graph.input} if self.frame.ir_version >= 4 else set()
+        return frozenset(listed & self.tensors.keys())
+
+    @cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """What a run must be fed with: the graph inputs that are not initializers."""
         return tuple(_info(v) for v in self.frame.graph.input if v.name not in self.tensors)
