@@ -18,8 +18,9 @@ from onnxprune.explanation import explain as _explain
 from onnxprune.model import Model, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.report import Inspection, Report, inspection_of, report_of
+from onnxprune.trials import feeds_for
 from onnxprune.unit import Unit, Watch
-from onnxprune.verification import Verdict, Verifier, feeds_for
+from onnxprune.verification import Verdict, Verifier
 
 __all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "shrink", "verify"]
 
@@ -119,9 +120,8 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     stamp.check_origin(pruned, original)
     analysis = analyse(original, sizes, allow=frozenset(stated["allow"]))
     plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
-    with Verifier(
-        analysis, feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes), threads
-    ) as verifier:
+    feeds = feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes)
+    with Verifier(analysis, feeds, threads, seed=seed) as verifier:
         return verifier.check_without(dropped, pruned) if dropped else verifier.check(plan, pruned)
 
 

@@ -38,6 +38,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
+    ("trials",),
     ("verification",),
     ("unit", "benchmark"),
     ("report",),

@@ -1,8 +1,8 @@
 """The one room that touches onnx: reading, shapes, edits and writing of models."""
 
 from onnxprune.model.edit import Edit
-from onnxprune.model.inference import Shapes, infer, recompute
-from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabulary
+from onnxprune.model.inference import Shapes, example_sizes, infer, recompute
+from onnxprune.model.inputs import input_shapes, parse_sizes, switches, symbols, vocabulary
 from onnxprune.model.model import Model
 from onnxprune.model.node import Array, Body, Node, TensorInfo, WeightInfo
 from onnxprune.model.numbers import evaluate
@@ -19,6 +19,7 @@ __all__ = [
     "TensorInfo",
     "WeightInfo",
     "evaluate",
+    "example_sizes",
     "from_graph",
     "infer",
     "input_shapes",
@@ -26,6 +27,7 @@ __all__ = [
     "parse_sizes",
     "recompute",
     "swept",
+    "switches",
     "symbols",
     "vocabulary",
 ]
