@@ -18,6 +18,7 @@ from onnxprune.explanation import explain as _explain
 from onnxprune.model import Model, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.report import Inspection, Report, inspection_of, report_of
+from onnxprune.rules.facts import inexact_kinds
 from onnxprune.trials import feeds_for
 from onnxprune.unit import Unit, Watch
 from onnxprune.verification import Verdict, Verifier
@@ -92,19 +93,24 @@ def shrink(model: ModelLike, output: str | Path | None = None, *, watch: Watch |
     return prune(model, output, pipeline="shrink", watch=watch, **options)
 
 
-def inspect(model: ModelLike, *, size: Sequence[str] | str = ()) -> Inspection:
+def inspect(model: ModelLike, *, size: Sequence[str] | str = (), allow_inexact: Sequence[str] | str = ()) -> Inspection:
     """What could be pruned: groups with their sites and costs, and everything that is fixed, with the reason.
 
-    `size` gives example sizes of symbolic dimensions (`"height=320"`).
+    `size` gives example sizes of symbolic dimensions (`"height=320"`); `allow_inexact` is that of `prune`.
     """
-    return inspection_of(_analysed(model, size))
+    return inspection_of(_analysed(model, size, allow_inexact))
 
 
 def explain(
-    model: ModelLike, name: str, other: str | None = None, *, size: Sequence[str] | str = ()
+    model: ModelLike,
+    name: str,
+    other: str | None = None,
+    *,
+    size: Sequence[str] | str = (),
+    allow_inexact: Sequence[str] | str = (),
 ) -> list[Explanation]:
     """Why a group, tensor or node can or cannot be pruned; with `other`, why the two are pruned together."""
-    analysis = _analysed(model, size)
+    analysis = _analysed(model, size, allow_inexact)
     return _explain(analysis, name) if other is None else _coupling(analysis, name, other)
 
 
@@ -149,9 +155,13 @@ def load(model: ModelLike) -> Model:
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
 
 
-def _analysed(model: ModelLike, size: Sequence[str] | str) -> Analysis:
-    return analyse(load(model), _sizes(size))
+def _analysed(model: ModelLike, size: Sequence[str] | str, allow_inexact: Sequence[str] | str) -> Analysis:
+    return analyse(load(model), _sizes(size), allow=inexact_kinds(_texts(allow_inexact)))
 
 
 def _sizes(size: Sequence[str] | str) -> dict[str, int]:
-    return parse_sizes((size,) if isinstance(size, str) else size)
+    return parse_sizes(_texts(size))
+
+
+def _texts(given: Sequence[str] | str) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given

@@ -49,6 +49,12 @@ size_flag = click.option(
     metavar="NAME=N",
     help="Size of a symbolic dimension, such as height=320. Repeatable.",
 )
+inexact_flag = click.option(
+    "--allow-inexact",
+    multiple=True,
+    metavar="KIND[,KIND]",
+    help="Show it with what norms, reductions or softmax fix opened: norm, reduce, softmax. Repeatable.",
+)
 threads_flag = click.option(
     "--threads", type=positive, default=1, show_default="1", metavar="N", help="Threads of ONNX Runtime."
 )
@@ -195,9 +201,10 @@ def _run_pipeline(
 @cli.command()
 @click.argument("model")
 @size_flag
+@inexact_flag
 @json_flag
 @quiet_flag
-def inspect(model: str, size: Sequence[str], json_path: str | None, quiet: bool) -> None:
+def inspect(model: str, size: Sequence[str], allow_inexact: Sequence[str], json_path: str | None, quiet: bool) -> None:
     """Show what can be pruned in MODEL: groups, their weights and costs, and what is fixed and why."""
     from onnxprune import api
 
@@ -205,7 +212,7 @@ def inspect(model: str, size: Sequence[str], json_path: str | None, quiet: bool)
     _check_json(json_path, source.files)
     with _progress(quiet) as watch:
         watch("analyse", 0, 0)
-        inspection = api.inspect(source, size=size)
+        inspection = api.inspect(source, size=size, allow_inexact=allow_inexact)
     _write_json(json_path, inspection.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_inspection
@@ -218,7 +225,8 @@ def inspect(model: str, size: Sequence[str], json_path: str | None, quiet: bool)
 @click.argument("name")
 @click.argument("other", metavar="[NAME]", required=False)
 @size_flag
-def explain(model: str, name: str, other: str | None, size: Sequence[str]) -> None:
+@inexact_flag
+def explain(model: str, name: str, other: str | None, size: Sequence[str], allow_inexact: Sequence[str]) -> None:
     """Explain why NAME is fixed or prunable, or why two NAMEs are pruned together.
 
     A NAME is that of a group (see 'onnxprune inspect'), a tensor or a node.
@@ -227,7 +235,7 @@ def explain(model: str, name: str, other: str | None, size: Sequence[str]) -> No
 
     with _progress(quiet=False) as watch:
         watch("analyse", 0, 0)
-        explanations = api.explain(model, name, other, size=size)
+        explanations = api.explain(model, name, other, size=size, allow_inexact=allow_inexact)
     for explanation in explanations:
         click.echo(str(explanation))
 
