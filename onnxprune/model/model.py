@@ -209,7 +209,8 @@ class Model:
 
     def computed(self, roots: Iterable[str]) -> frozenset[int]:
         """Indices of the nodes that compute from the constants `roots` alone."""
-        return folding.computed(self.nodes, roots, self.opsets.get("", 1))
+        tables = {name for name, info in self.weights.items() if info.shape}
+        return folding.computed(self.nodes, roots, self.opsets.get("", 1), tables)
 
     def fold(self, tensors: Mapping[str, WeightInfo]) -> Model:
         """The model with some tensors that are computed from constants taken for weights.

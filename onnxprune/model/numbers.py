@@ -19,6 +19,9 @@ __all__ = ["can_evaluate", "evaluate"]
 Array: TypeAlias = npt.NDArray[Any]
 Operator: TypeAlias = Callable[[Sequence[Array | None], Mapping[str, Any]], Array]
 
+# the oldest version that the reference evaluator has of an operator whose older ones say nothing else
+_FIRST = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+
 
 def can_evaluate(op_type: str, opset: int) -> bool:
     """Whether `evaluate` knows a standard operator."""
@@ -27,8 +30,8 @@ def can_evaluate(op_type: str, opset: int) -> bool:
     from onnx.reference.ops import load_op
 
     try:
-        load_op("", op_type, opset)
-    except (NotImplementedError, onnx.defs.SchemaError):  # that is how onnx says no
+        load_op("", op_type, max(opset, _FIRST.get(op_type, 0)))
+    except (NotImplementedError, RuntimeError, onnx.defs.SchemaError):  # that is how onnx says no
         return False
     return True
 
@@ -53,7 +56,8 @@ def _reference(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> l
         [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(node.input) if name],
         [helper.make_empty_tensor_value_info(name) for name in node.output if name],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, opset)])
+    version = opset if node.domain else max(opset, _FIRST.get(node.op_type, 0))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
     feeds = {name: value for name, value in zip(node.input, inputs, strict=False) if name and value is not None}
     try:
         made = ReferenceEvaluator(model).run(None, feeds)
