@@ -40,7 +40,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Axis `axis` of weight `tensor` is left alone, wholly or in part, because `node` gives `reason`."""
+    """Axis `axis` of weight `tensor` is left alone, wholly or in part, because `node` gives `reason`.
+
+    Where the graph itself does, `node` is the name of the input or output that it is about.
+    """
 
     tensor: str
     axis: int
@@ -138,9 +141,24 @@ class Analysis:
             if not self._is_weight(tensor):
                 continue
             for axis, dim in enumerate(self.dims(tensor)):
-                causes = {c: None for atom in atoms(dim) if atom.size > 1 and (c := self.cause_of(atom)) is not None}
-                found.extend(Refusal(tensor, axis, c.reason, self.node_name(c.node)) for c in causes)
-        return tuple(found)
+                for atom in atoms(dim) if dim.size > 1 else ():
+                    cause = self.cause_of(atom)
+                    if atom.size > 1 and cause is not None:
+                        found.append(Refusal(tensor, axis, cause.reason, self._stated_by(cause, atom)))
+        return tuple(dict.fromkeys(found))
+
+    def _stated_by(self, cause: Cause, atom: Atom) -> str:
+        return self._interface.get(atom.id, "graph") if cause.node == GRAPH else self.node_name(cause.node)
+
+    @cached_property
+    def _interface(self) -> dict[int, str]:
+        """The first input or output of the graph that has an atom, by the atom's id."""
+        found: dict[int, str] = {}
+        for info in (*self.model.inputs, *self.model.outputs):
+            for dim in self.dims(info.name):
+                for atom in atoms(dim):
+                    found.setdefault(atom.id, info.name)
+        return found
 
     @cached_property
     def work(self) -> tuple[tuple[int, Work], ...]:
