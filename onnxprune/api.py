@@ -15,8 +15,9 @@ from onnxprune.errors import UsageError
 from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
-from onnxprune.model import Model, from_graph, is_graph, parse_sizes
+from onnxprune.model import Model, Prober, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
+from onnxprune.probing import IsolatedProber
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.rules.facts import inexact_kinds
 from onnxprune.trials import feeds_for
@@ -93,12 +94,19 @@ def shrink(model: ModelLike, output: str | Path | None = None, *, watch: Watch |
     return prune(model, output, pipeline="shrink", watch=watch, **options)
 
 
-def inspect(model: ModelLike, *, size: Sequence[str] | str = (), allow_inexact: Sequence[str] | str = ()) -> Inspection:
+def inspect(
+    model: ModelLike,
+    *,
+    size: Sequence[str] | str = (),
+    allow_inexact: Sequence[str] | str = (),
+    probe: bool = False,
+) -> Inspection:
     """What could be pruned: groups with their sites and costs, and everything that is fixed, with the reason.
 
-    `size` gives example sizes of symbolic dimensions (`"height=320"`); `allow_inexact` is that of `prune`.
+    `size` gives example sizes of symbolic dimensions (`"height=320"`); `allow_inexact` is that of `prune`; `probe` runs
+    nodes that no rule knows.
     """
-    return inspection_of(_analysed(model, size, allow_inexact))
+    return inspection_of(_analysed(model, size, allow_inexact, probe))
 
 
 def explain(
@@ -108,9 +116,10 @@ def explain(
     *,
     size: Sequence[str] | str = (),
     allow_inexact: Sequence[str] | str = (),
+    probe: bool = False,
 ) -> list[Explanation]:
     """Why a group, tensor or node can or cannot be pruned; with `other`, why the two are pruned together."""
-    analysis = _analysed(model, size, allow_inexact)
+    analysis = _analysed(model, size, allow_inexact, probe)
     return _explain(analysis, name) if other is None else _coupling(analysis, name, other)
 
 
@@ -124,7 +133,7 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     stated = stamp.read(pruned)
     sizes = stated["sizes"]
     stamp.check_origin(pruned, original)
-    analysis = analyse(original, sizes, allow=frozenset(stated["allow"]))
+    analysis = analyse(original, sizes, allow=frozenset(stated["allow"]), prober=_prober(stated["probe"]))
     plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
     feeds = feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes)
     with Verifier(analysis, feeds, threads, seed=seed) as verifier:
@@ -155,8 +164,13 @@ def load(model: ModelLike) -> Model:
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
 
 
-def _analysed(model: ModelLike, size: Sequence[str] | str, allow_inexact: Sequence[str] | str) -> Analysis:
-    return analyse(load(model), _sizes(size), allow=inexact_kinds(_texts(allow_inexact)))
+def _analysed(model: ModelLike, size: Sequence[str] | str, allow_inexact: Sequence[str] | str, probe: bool) -> Analysis:
+    kinds = inexact_kinds(_texts(allow_inexact))
+    return analyse(load(model), _sizes(size), allow=kinds, prober=_prober(probe))
+
+
+def _prober(wanted: bool) -> Prober | None:
+    return IsolatedProber() if wanted else None
 
 
 def _sizes(size: Sequence[str] | str) -> dict[str, int]:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 from onnxprune.centring import added_back
 from onnxprune.dimensions import Atom, Dimension, atoms
 from onnxprune.families import Families
 from onnxprune.groups import Group, Site, kinds_of, names_of
-from onnxprune.model import Model, Node, Shapes, WeightInfo, infer
-from onnxprune.rules import Registry, registry
+from onnxprune.model import Model, Node, Probed, Prober, Shapes, WeightInfo, apart, infer
+from onnxprune.rules import Registry, Rule, registry
 from onnxprune.rules.call import Body, Call, Tensor
 from onnxprune.rules.facts import Counts, Fact, Fixed, Reads, Role, Same, Work
+from onnxprune.rules.probed import probed_facts
 from onnxprune.unification import Unification
 from onnxprune.weights import is_parameter
 
-__all__ = ["Analysis", "Cause", "Group", "Refusal", "Site", "Statement", "analyse"]
+__all__ = ["Analysis", "Cause", "Group", "ProbedNode", "Refusal", "Site", "Statement", "analyse"]
 
 # what gives back some of its input's numbers as they are: if those depend on a dynamic size, so does the result
 _PICKS = frozenset({"Shape", "Size", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Concat", "Identity"})
@@ -52,6 +53,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbedNode:
+    """A node without a rule that was run alone: the axes of its outputs that it carries through unchanged.
+
+    `reason` says why nothing was learnt; it is empty where the node ran.
+    """
+
+    node: str
+    op_type: str
+    carries: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """A fact and the index of the node whose rule stated it (-1: the graph itself)."""
 
@@ -72,6 +86,8 @@ class Analysis:
         families: Families | None = None,
         allow: frozenset[str] = frozenset(),
         opened: tuple[Statement, ...] = (),
+        probed: Mapping[int, Probed] | None = None,
+        prober: Prober | None = None,
     ) -> None:
         self.model = model
         self.shapes = shapes
@@ -81,6 +97,8 @@ class Analysis:
         self._families = families
         self.allow = allow
         self.opened = opened
+        self.probed = probed or {}
+        self.prober = prober
         self._dims: dict[str, tuple[Dimension, ...]] = {}
 
     def dims(self, tensor: str) -> tuple[Dimension, ...]:
@@ -106,6 +124,15 @@ class Analysis:
     def node_name(self, index: int) -> str:
         """The name of a node, or of the graph."""
         return "graph" if index == GRAPH else self.model.nodes[index].name
+
+    @property
+    def probed_nodes(self) -> tuple[ProbedNode, ...]:
+        """What was inferred of nodes without a rule, by running them."""
+        nodes = self.model.nodes
+        return tuple(
+            ProbedNode(nodes[index].name, nodes[index].op_type, _axes_of(nodes[index], found), found.reason)
+            for index, found in sorted(self.probed.items())
+        )
 
     def notes(self, *kinds: type) -> Iterator[Statement]:
         """The statements whose fact is of one of `kinds`."""
@@ -185,21 +212,22 @@ def analyse(
     sizes: Mapping[str, int] | None = None,
     rules: Registry = registry,
     allow: frozenset[str] = frozenset(),
+    prober: Prober | None = None,
 ) -> Analysis:
     """The types of all dimensions of `model`; `sizes` gives example sizes of symbolic dimensions by name.
 
     `allow` names kinds of fixed dimensions that are left open (see `rules.facts.INEXACT`): cutting them makes a model
-    that is not the masked one.
+    that is not the masked one. A `prober` infers what nodes without a rule carry (see `onnxprune.probing`).
     """
-    shapes = infer(model, sizes)
-    analysis = _Analyser(model, shapes, rules, allow).run()
+    shapes = infer(model, sizes, prober)
+    analysis = _Analyser(model, shapes, rules, allow, prober).run()
     wanted = worth_folding(analysis)
     while wanted:
         stored = model.fold(wanted)
         if stored.apart != wanted.keys():
             wanted = {name: info for name, info in wanted.items() if name in stored.apart}
             continue
-        folded = _Analyser(stored, shapes, rules, allow).run()
+        folded = _Analyser(stored, shapes, rules, allow, prober).run()
         freed = {name: info for name, info in wanted.items() if any(map(folded.is_free, folded.dims(name)))}
         if freed == wanted:
             return folded
@@ -210,8 +238,11 @@ def analyse(
 class _Analyser:
     """One walk over the nodes: facts are collected and unified as they come."""
 
-    def __init__(self, model: Model, shapes: Shapes, rules: Registry, allow: frozenset[str]) -> None:
-        self.model, self.shapes, self.rules = model, shapes, rules
+    def __init__(
+        self, model: Model, shapes: Shapes, rules: Registry, allow: frozenset[str], prober: Prober | None
+    ) -> None:
+        self.model, self.shapes, self.rules, self.prober = model, shapes, rules, prober
+        self.probed: dict[int, Probed] = {}
         self.types: Unification[Cause] = Unification()
         self.statements: list[Statement] = []
         self.allow = allow
@@ -241,7 +272,7 @@ class _Analyser:
         self.fix_dynamic()
         return Analysis(self.model, self.shapes, self.axes,
                         tuple(self.statements), self.types, self.families(),
-                        self.allow, tuple(self.opened))  # fmt: skip
+                        self.allow, tuple(self.opened), self.probed, self.prober)  # fmt: skip
 
     @cached_property
     def read(self) -> frozenset[str]:
@@ -298,7 +329,7 @@ class _Analyser:
             if name in self.shapes.number and name not in self.model.weights:
                 self.fix_all(name, node.index, "its values are computed from shapes")
         opset = self.model.opsets.get(node.domain, 1)
-        rule = self.rules.find(node.domain, node.op_type, opset)
+        rule = self.rules.find(node.domain, node.op_type, opset) or self.probe(node, opset)
         if rule is None:
             self.fix_node(node, f"no rule for {node.domain or 'ai.onnx'}::{node.op_type}")
             return
@@ -327,6 +358,18 @@ class _Analyser:
             for dim in tensor.dims if tensor is not None else ():
                 if dim.size > 1 and dim.id not in spoken:
                     self.state(node.index, Fixed(dim, f"{node.op_type} does not carry it"))
+
+    def probe(self, node: Node, opset: int) -> Rule | None:
+        """What a run of the node alone teaches, as a rule; None without a prober, or where nothing is to be run."""
+        if self.prober is None:
+            return None
+        alone = apart(self.model, self.model.protos[node.index], self.shapes.shape, self.shapes.dtype,
+                      self.shapes.number)  # fmt: skip
+        if alone is None:
+            return None
+        found = self.probed[node.index] = self.prober.carried(alone)
+        nature = f"has no rule: {found.reason}" if found.reason else ""
+        return Rule(node.domain, node.op_type, opset, None, partial(probed_facts, found), nature)
 
     def bodies(self, node: Node) -> dict[str, Body]:
         """The bodies of a node as rules see them; which of them never run is noted."""
@@ -412,6 +455,11 @@ def _readers(model: Model) -> dict[str, list[Node]]:
 
 def _ids(dim: Dimension) -> Iterable[int]:
     return (dim.id,) if isinstance(dim, Atom) else (atom.id for atom in atoms(dim))
+
+
+def _axes_of(node: Node, found: Probed) -> tuple[str, ...]:
+    places = dict.fromkeys(f"{node.outputs[output]}[{axis}]" for _, (output, axis) in found.links)
+    return tuple(sorted(places))
 
 
 def worth_folding(analysis: Analysis) -> dict[str, WeightInfo]:

@@ -3,7 +3,7 @@
 It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its place and its keep mask (bits,
 first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
 groups are for readers, and may read better in a later version. Then, where there are any, the kinds of fixed dimensions
-that were open, and the residual branches that were dropped.
+that were open, whether nodes without a rule were probed, and the residual branches that were dropped.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def stamped(model: Model, analysis: Analysis, plan: Plan, dropped: Sequence[str]
     stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
     if analysis.allow:
         stamp["allow"] = sorted(analysis.allow)
+    if analysis.prober is not None:
+        stamp["probe"] = True
     if dropped:
         stamp["dropped"] = list(dropped)
     return model.with_metadata({KEY: json.dumps(stamp)})
@@ -78,6 +80,7 @@ def read(model: Model) -> Mapping[str, Any]:
         or not isinstance(keep, dict)
         or not all(isinstance(bits, str) for bits in keep.values())
         or not all(isinstance(stamp.setdefault(key, []), list) for key in ("allow", "dropped"))
+        or not isinstance(stamp.setdefault("probe", False), bool)
     ):
         raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp

@@ -21,9 +21,13 @@ class Analyse:
 
     size: tuple[str, ...] = option((), "Example size of a symbolic dimension, such as height=320.", "NAME=N")
 
+    probe: bool = option(False, "Run nodes that no rule knows alone, to infer which dimensions they carry unchanged.")
+
     def run(self, unit: Unit) -> Unit:
         """Analyse the model as it was read."""
         from onnxprune.dependency import analyse
         from onnxprune.model import parse_sizes
+        from onnxprune.probing import IsolatedProber, said
 
-        return replace(unit, analysis=analyse(unit.source, parse_sizes(self.size)))
+        analysis = analyse(unit.source, parse_sizes(self.size), prober=IsolatedProber() if self.probe else None)
+        return replace(unit, analysis=analysis, notes=(*unit.notes, *said(analysis.probed_nodes)))

@@ -10,6 +10,8 @@ from onnxprune.unit import Unit
 
 __all__ = ["Score"]
 
+AGGREGATIONS = ("mean", "sum", "max", "product", "first")
+NORMALISATIONS = ("mean", "none", "max", "standardise", "per-parameter", "lamp")
 FALLBACK = "l2"  # needs nothing but weights, so it scores every group
 
 
@@ -22,17 +24,20 @@ class Score:
     gives: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     criterion: str = option("l2", "What makes an index important: l1, l2, linf, bn-scale, random.", "NAME")
+    aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
+    normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
 
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
-        from onnxprune.criteria import score
+        from onnxprune.criteria import Evidence, score
 
         assert unit.analysis is not None
-        scores = score(unit.analysis, self.criterion, seed=self.seed)
+        evidence = Evidence(unit.analysis, seed=self.seed)
+        scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
         if not scores.missing:
             return replace(unit, scores=scores)
         note = f"{self.criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
         names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
-        filled = scores.filled(score(unit.analysis, FALLBACK, seed=self.seed))
+        filled = scores.filled(score(evidence, FALLBACK))
         return replace(unit, scores=filled, notes=(*unit.notes, note + names))

@@ -52,8 +52,9 @@ class Select:
 
         assert unit.analysis is not None
         if self.allow_inexact:
-            kinds = inexact_kinds(self.allow_inexact)
-            unit = replace(unit, analysis=analyse(unit.source, unit.analysis.shapes.sizes, allow=kinds))
+            known, kinds = unit.analysis, inexact_kinds(self.allow_inexact)
+            again = analyse(unit.source, known.shapes.sizes, allow=kinds, prober=known.prober)
+            unit = replace(unit, analysis=again)
         assert unit.analysis is not None
         if self.granularity == "branch":
             raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")

@@ -74,7 +74,8 @@ def test_nothing_is_written_without_an_output(tmp_path: Path, monkeypatch: pytes
 
 def test_options_are_checked_as_on_the_command_line() -> None:
     with pytest.raises(
-        UsageError, match="no pass of this pipeline has an option 'sparsty'; known: allocation, allow_inexact, best"
+        UsageError,
+        match="no pass of this pipeline has an option 'sparsty'; known: aggregate, allocation, allow_inexact",
     ):
         onnxprune.prune(build(TEXT), sparsty=0.5)
     with pytest.raises(UsageError, match="option 'rounds' of pass 'profile': expected a whole number, found 'no'"):

@@ -23,7 +23,7 @@ import onnx
 import onnxprune
 from onnxprune import cut
 from onnxprune.benchmark import bench
-from onnxprune.criteria import score
+from onnxprune.criteria import Evidence, score
 from onnxprune.dependency import analyse
 from onnxprune.model import Model
 from onnxprune.plan import Plan
@@ -60,7 +60,7 @@ def zoo_graphs(folder: Path) -> Iterator[tuple[str, bytes]]:
 def half_of(model: Model) -> Plan:
     """Keep the better half of every group by l2: what `analyse + cut` is timed with."""
     analysis = analyse(model)
-    scores = score(analysis, "l2")
+    scores = score(Evidence(analysis), "l2")
     keep = {}
     for group in analysis.groups:
         order = np.argsort(scores.values[group.atom.id])
@@ -81,7 +81,7 @@ def analysis_table(zoo: Path | None) -> None:
         analysis, plan = analyse(model), half_of(model)
         parse = cpu(lambda data=data: Model.from_bytes(data))  # type: ignore[misc]
         typed = cpu(lambda data=data: len(analyse(Model.from_bytes(data)).groups)) - parse  # type: ignore[misc]
-        scored = cpu(lambda analysis=analysis: score(analysis, "l2"))  # type: ignore[misc]
+        scored = cpu(lambda analysis=analysis: score(Evidence(analysis), "l2"))  # type: ignore[misc]
         shrunk = cpu(lambda analysis=analysis, plan=plan: cut.shrink(analysis, plan))  # type: ignore[misc]
         print(
             f"| {name} | {len(model.nodes)} | {len(analysis.groups)} | {parse:.3f} | {typed:.3f} | {scored:.3f} "

@@ -1,6 +1,21 @@
-"""Which indices of a group matter: criteria, each a pure function from an analysed model to scores."""
+"""Which indices of a group matter: criteria, each a pure function from what is known of a model to scores."""
 
-from onnxprune.criteria.registry import CRITERIA, Criterion, criterion_of, score
+from onnxprune.criteria.criterion import Criterion, Sites
+from onnxprune.criteria.evidence import Divergence, Evidence
+from onnxprune.criteria.registry import CRITERIA, criterion_of, score
 from onnxprune.criteria.scores import Scores
+from onnxprune.criteria.sites import AGGREGATIONS, NORMALISATIONS, SiteScore
 
-__all__ = ["CRITERIA", "Criterion", "Scores", "criterion_of", "score"]
+__all__ = [
+    "AGGREGATIONS",
+    "CRITERIA",
+    "NORMALISATIONS",
+    "Criterion",
+    "Divergence",
+    "Evidence",
+    "Scores",
+    "SiteScore",
+    "Sites",
+    "criterion_of",
+    "score",
+]

@@ -2,9 +2,8 @@
 
 Every axis of every weight of rank two or more that a group occurs in is a site (biases and norms have no vote: they
 shift and scale what the weights make). At a site, the score of an index is the norm of all numbers that go with it:
-the slice of a convolution's filter, the columns of the layer that reads it, both halves of a gated unit. Sites differ
-in scale and in number, so each is divided by its mean, and a group takes the average of its sites: in every group the
-mean score is one, and a group with many sites weighs no more than another.
+the slice of a convolution's filter, the columns of the layer that reads it, both halves of a gated unit. How sites
+become one score is told in `sites`.
 
 Quantized weights are judged by their real values. Each weight is read once, for all its axes.
 """
@@ -16,60 +15,66 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from onnxprune.criteria.scores import Scores
+from onnxprune.criteria.criterion import Criterion, Sites
+from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.sites import SiteScore
 from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Vector, project
+from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.weights import Weights
+from onnxprune.statistics import Statistics
 
-__all__ = ["l1", "l2", "linf"]
-
-
-def l1(analysis: Analysis, *, seed: int = 0) -> Scores:
-    """The sum of absolute weights: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017 (arXiv 1608.08710)."""
-    return _magnitude("l1", analysis, np.abs, np.add, _itself)
-
-
-def l2(analysis: Analysis, *, seed: int = 0) -> Scores:
-    """The Euclidean norm: Han et al., Learning both Weights and Connections, NIPS 2015 (arXiv 1506.02626), by index.
-
-    Over a whole group as in Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023 (arXiv 2301.12900).
-    """
-    return _magnitude("l2", analysis, np.square, np.add, np.sqrt)
-
-
-def linf(analysis: Analysis, *, seed: int = 0) -> Scores:
-    """The largest absolute weight: the limit p = infinity of the norms that Li et al. compare (arXiv 1608.08710)."""
-    return _magnitude("linf", analysis, np.abs, np.maximum, _itself)
+__all__ = ["L1", "L2", "LINF", "magnitude"]
 
 
 def _itself(values: Vector) -> Vector:
     return values
 
 
-def _magnitude(
-    name: str,
-    analysis: Analysis,
-    power: Callable[[Array], Array],
-    combine: np.ufunc,
-    root: Callable[[Vector], Vector],
-) -> Scores:
-    """`root(combine(power(w)))` over what goes with each index, normalised at each site and averaged over sites."""
-    wanted = {group.atom.id for group in analysis.groups}
-    weights = Weights(analysis.model)
-    totals: dict[int, Vector] = {}
-    sites: dict[int, int] = defaultdict(int)
+def magnitude(
+    evidence: Evidence, power: Callable[[Array], Array], combine: np.ufunc, root: Callable[[Vector], Vector]
+) -> Sites:
+    """`root(combine(power(w)))` over what goes with each index, for each site of each group."""
+    analysis = evidence.analysis
+    wanted = {group.atom.id: group.size for group in analysis.groups}
+    sites: dict[int, list[SiteScore]] = defaultdict(list)
     for tensor, axes in _sites(analysis).items():
-        for axis, along in _along_axes(power(weights.real(tensor)), axes, combine).items():
+        values = power(evidence.weights.real(tensor))
+        for axis, along in _along_axes(values, axes, combine).items():
             found: dict[int, Vector] = {}
             project(analysis.dims(tensor)[axis], along, found, combine)
-            for atom in found.keys() & wanted:
-                values = root(found[atom])
-                mean = values.mean()
-                values = values / mean if mean > 0 else values
-                sites[atom] += 1
-                totals[atom] = totals[atom] + values if atom in totals else values
-    return Scores.of(name, analysis.groups, {atom: total / sites[atom] for atom, total in totals.items()})
+            for atom in found.keys() & wanted.keys():
+                sites[atom].append(SiteScore(tensor, axis, root(found[atom]), max(1, values.size // wanted[atom])))
+    return sites
+
+
+def _criterion(
+    name: str, about: str, power: Callable[[Array], Array], combine: np.ufunc, root: Callable[[Vector], Vector]
+) -> Criterion:
+    def judge(evidence: Evidence) -> Sites:
+        return magnitude(evidence, power, combine, root)
+
+    def elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+        return power(weights)
+
+    return Criterion(name, about, judge, elements=elements)
+
+
+L1 = _criterion("l1", "the sum of absolute weights: Li et al., ICLR 2017 (arXiv 1608.08710)", np.abs, np.add, _itself)
+L2 = _criterion(
+    "l2",
+    "the Euclidean norm: Han et al., NIPS 2015 (arXiv 1506.02626); over a group as in DepGraph (arXiv 2301.12900)",
+    np.square,
+    np.add,
+    np.sqrt,
+)
+LINF = _criterion(
+    "linf",
+    "the largest absolute weight: the limit of the norms that Li et al. compare (arXiv 1608.08710)",
+    np.abs,
+    np.maximum,
+    _itself,
+)
 
 
 def _sites(analysis: Analysis) -> Mapping[str, list[int]]:

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Protocol
 
-from onnxprune.criteria.bn_scale import bn_scale
-from onnxprune.criteria.chance import chance
-from onnxprune.criteria.magnitude import l1, l2, linf
+from onnxprune.criteria.bn_scale import BN_SCALE
+from onnxprune.criteria.chance import RANDOM
+from onnxprune.criteria.criterion import Criterion
+from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.magnitude import L1, L2, LINF
 from onnxprune.criteria.scores import Scores
-from onnxprune.dependency import Analysis
+from onnxprune.criteria.sites import aggregated
 from onnxprune.errors import UsageError
 
-__all__ = ["CRITERIA", "ENTRY_POINTS", "Criterion", "criterion_of", "score"]
+__all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "score"]
 
 ENTRY_POINTS = "onnxprune.criteria"  # the entry-point group in which a package names criteria of its own
 
-
-class Criterion(Protocol):
-    """A pure function from an analysed model to scores; `seed` is for those that draw numbers."""
-
-    def __call__(self, analysis: Analysis, *, seed: int = 0) -> Scores:
-        """Score every index of every group."""
-        ...
-
-
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(
-    {
-        "bn-scale": bn_scale,
-        "l1": l1,
-        "l2": l2,
-        "linf": linf,
-        "random": chance,
-    }
-)
+CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in (BN_SCALE, L1, L2, LINF, RANDOM)})
 
 
 def criterion_of(name: str) -> Criterion:
-    """The criterion of that name; `UsageError`, with the names there are, where there is none."""
+    """The criterion of that name; `UsageError`, with the names there are, where there is none.
+
+    Another package offers a `Criterion`, or a function from `Evidence` to `Scores` or sites that needs weights alone.
+    """
     if name in CRITERIA:
         return CRITERIA[name]
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in others:
         raise UsageError(f"there is no criterion {name!r}: choose one of {', '.join(sorted({*CRITERIA, *others}))}")
-    found: Criterion = others[name].load()
-    return found
+    found: Criterion | Callable[[Evidence], Scores] = others[name].load()
+    return found if isinstance(found, Criterion) else Criterion(name, (found.__doc__ or name).split("\n")[0], found)
 
 
-def score(analysis: Analysis, criterion: str, *, seed: int = 0) -> Scores:
+def score(evidence: Evidence, criterion: str, *, aggregate: str = "mean", normalise: str = "mean") -> Scores:
     """Score every index of every group by the criterion of that name."""
-    return criterion_of(criterion)(analysis, seed=seed)
+    chosen = criterion_of(criterion)
+    found = chosen.judge(evidence)
+    if isinstance(found, Scores):
+        return found
+    values = {atom: aggregated(sites, aggregate, normalise) for atom, sites in found.items() if sites}
+    return Scores.of(chosen.name, evidence.groups, values)

@@ -61,7 +61,7 @@ def shrink(
         places = readers(Flow(current))
         folds, rewrites = rewritable(current.groups, places)
         if folds:
-            current = analyse(rewritten(current.model, folds), sizes)
+            current = analyse(rewritten(current.model, folds), sizes, prober=current.prober)
             places = readers(Flow(current))
         keep, found = dead(current.groups, places)
         if not keep:
@@ -71,7 +71,7 @@ def shrink(
         removed["unread"] -= sum(rewrites.values())  # which nothing reads since they were rewritten
         plan = Plan.of(current.groups, keep)
         trace.follow(current, plan)
-        current = analyse(cut.shrink(current, plan), sizes)
+        current = analyse(cut.shrink(current, plan), sizes, prober=current.prober)
     kinds = {kind: number for kind, number in removed.items() if number}
     return Shrunk(current, trace.plan(analysis), kinds, constants_left(current.groups, places))
 
@@ -79,7 +79,7 @@ def shrink(
 def _swept(analysis: Analysis, sizes: Mapping[str, int] | None, removed: Counter[str]) -> Analysis:
     model, counts = swept(analysis.model)
     removed.update(counts)
-    return analysis if model is analysis.model else analyse(model, sizes)
+    return analysis if model is analysis.model else analyse(model, sizes, prober=analysis.prober)
 
 
 class _Trace:

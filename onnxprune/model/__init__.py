@@ -1,5 +1,6 @@
 """The one room that touches onnx: reading, shapes, edits and writing of models."""
 
+from onnxprune.model.alone import Alone, Operand, Probed, Prober, apart
 from onnxprune.model.edit import Edit
 from onnxprune.model.inference import Shapes, example_sizes, infer, recompute
 from onnxprune.model.inputs import input_shapes, parse_sizes, switches, symbols, vocabulary
@@ -10,14 +11,19 @@ from onnxprune.model.surgeon import from_graph, is_graph
 from onnxprune.model.sweep import swept
 
 __all__ = [
+    "Alone",
     "Array",
     "Body",
     "Edit",
     "Model",
     "Node",
+    "Operand",
+    "Probed",
+    "Prober",
     "Shapes",
     "TensorInfo",
     "WeightInfo",
+    "apart",
     "evaluate",
     "example_sizes",
     "from_graph",

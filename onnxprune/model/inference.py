@@ -18,6 +18,7 @@ import onnx
 from onnx import ModelProto, TypeProto, helper, numpy_helper, shape_inference
 
 from onnxprune.errors import ModelReadError, UsageError
+from onnxprune.model.alone import Prober, apart
 from onnxprune.model.contrib_shapes import infer_contrib
 from onnxprune.model.control import flow
 from onnxprune.model.inputs import symbol, symbols
@@ -61,8 +62,10 @@ class _Run:
     derived: set[str]  # of the data, what is computed from numbers alone: integers made of it are numbers again
 
 
-def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
+def infer(model: Model, sizes: Mapping[str, int] | None = None, prober: Prober | None = None) -> Shapes:
     """Infer shapes and numbers; `sizes` gives example sizes of symbolic dimensions by name.
+
+    With a `prober`, a node that nobody has a schema for is run to see what it makes.
 
     Errors: `UsageError` for a name that is no symbolic dimension of the model.
     """
@@ -73,7 +76,7 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
     best: tuple[_Run, dict[str, int], list[dict[str, int]]] | None = None
     unknown = -1
     for first, others in _candidates(model, dims, sizes or {}):
-        run = _infer_once(model, first)
+        run = _infer_once(model, first, prober)
         missing = _missing(run)
         if best is None or missing < unknown:
             best, unknown = (run, first, others), missing
@@ -83,7 +86,7 @@ def infer(model: Model, sizes: Mapping[str, int] | None = None) -> Shapes:
     run, first, others = best
     other, second = None, first
     for second in others:
-        other = _infer_once(model, second)
+        other = _infer_once(model, second, prober)
         if _missing(other) <= unknown:
             break
     return _compare(run, other if others else run, first, second)
@@ -138,7 +141,7 @@ def example_sizes(model: Model, batches: Sequence[int]) -> Iterator[list[dict[st
             yield [*chosen, *(other | dict.fromkeys(free, batches[0]) for other in others[:1])]
 
 
-def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
+def _infer_once(model: Model, sizes: Mapping[str, int], prober: Prober | None) -> _Run:
     skeleton, number, data = _skeleton(model, sizes)
     try:
         inferred = shape_inference.infer_shapes(skeleton, data_prop=True).graph
@@ -150,14 +153,16 @@ def _infer_once(model: Model, sizes: Mapping[str, int]) -> _Run:
     run = _Run(types, {}, number, data, set(), set())
     for name, kind in types.items():
         run.shape[name] = _concrete(kind)
-    _infer_graph(model, run, model.flat.frame.graph)
+    _infer_graph(model, run, model.flat.frame.graph, prober)
     return run
 
 
-def _infer_graph(model: Model, run: _Run, graph: onnx.GraphProto) -> None:
+def _infer_graph(model: Model, run: _Run, graph: onnx.GraphProto, prober: Prober | None) -> None:
     for node in graph.node:
-        if not flow(run, node, lambda body: _infer_graph(model, run, body)):
+        if not flow(run, node, lambda body: _infer_graph(model, run, body, prober)):
             _infer_node(model, run, node)
+            if prober is not None and any(name and run.shape.get(name) is None for name in node.output):
+                _infer_by_running(model, run, node, prober)
 
 
 def _skeleton(model: Model, sizes: Mapping[str, int]) -> tuple[ModelProto, dict[str, Array], dict[str, Array]]:
@@ -274,6 +279,19 @@ def _infer_outputs(run: _Run, node: onnx.NodeProto, opset: int) -> None:
     for name, kind in made.items():
         run.types[name] = kind
         run.shape[name] = _concrete(kind)
+
+
+def _infer_by_running(model: Model, run: _Run, node: onnx.NodeProto, prober: Prober) -> None:
+    """The types of what a node makes that no schema tells."""
+    opset = model.opsets.get(domain_of(node.domain), 1)
+    if onnx.defs.has(node.op_type, opset, domain_of(node.domain)):
+        return
+    dtypes = {n: dtype_of(run.types[n].tensor_type.elem_type) for n in node.input if n in run.types}
+    alone = apart(model, node, run.shape, dtypes, run.number)
+    for k, (dtype, shape) in ({} if alone is None else prober.outputs(alone)).items():
+        name = node.output[k]
+        run.shape[name] = shape
+        run.types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 
 def _compare(first: _Run, second: _Run | None, sizes: Mapping[str, int], others: Mapping[str, int]) -> Shapes:

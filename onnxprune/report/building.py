@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from onnxprune.cost import Costs
-from onnxprune.dependency import Analysis, Group, analyse
+from onnxprune.dependency import Analysis, Group, ProbedNode, analyse
 from onnxprune.jsontext import json_text
 from onnxprune.model import Model
 from onnxprune.report.report import SCHEMA_VERSION, BranchReport, FixedAxis, GroupReport, Report
@@ -47,6 +47,7 @@ class Inspection:
     sizes: Mapping[str, int]
     groups: tuple[GroupCost, ...]
     fixed: tuple[FixedAxis, ...]
+    probed: tuple[ProbedNode, ...] = ()
 
     def to_json(self) -> str:
         """The inspection as JSON."""
@@ -65,6 +66,7 @@ def inspection_of(analysis: Analysis) -> Inspection:
     return Inspection(
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,
         tuple(groups), _fixed(analysis),
+        analysis.probed_nodes,
     )  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
             GroupReport(g.name, g.size, kept.kept(g), _sites(g), _criterion(unit, g), g.kind) for g in analysis.groups
         ),
         fixed=(*_fixed(analysis), *blamed),
+        probed=analysis.probed_nodes,
         branches=tuple(BranchReport(b.name, b.node, b.effect, b.dropped) for b in unit.branches),
         params_before=before,
         params_after=after,
@@ -132,7 +135,7 @@ def _macs_after(unit: Unit, costs: Costs, written: Model) -> int:
     if unit.stripped is not None:
         return Costs.of(unit.stripped.analysis).macs()
     if any(branch.dropped for branch in unit.branches):
-        return Costs.of(analyse(written, unit.analysis.shapes.sizes)).macs()
+        return Costs.of(analyse(written, unit.analysis.shapes.sizes, prober=unit.analysis.prober)).macs()
     return costs.macs(unit.plan.counts)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxprune.benchmark import Bench
+from onnxprune.probing import said
 from onnxprune.report.building import Inspection
 from onnxprune.report.removed import show_removed
 from onnxprune.report.report import FixedAxis, Report
@@ -134,6 +135,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         console.print(table)
     else:
         console.print("nothing can be pruned: every dimension is fixed")
+    for sentence in said(inspection.probed):
+        console.print(Text(f"note: {sentence}", style="yellow"))
     by_reason: dict[str, list[FixedAxis]] = {}
     for fixed in inspection.fixed:
         by_reason.setdefault(fixed.reason, []).append(fixed)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxprune.dependency import ProbedNode
 from onnxprune.jsontext import json_text
 
 __all__ = ["MEASURED", "SCHEMA_VERSION", "BranchReport", "FixedAxis", "GroupReport", "Report"]
@@ -66,7 +67,7 @@ class Report:
     `onnxprune.lossless.Shrunk`) and `left` the constant indices that stay, by reason. `targets` holds what was asked
     and what was reached, by budget. `speedup` is latency before over after: below 1 the model became slower, and only
     where `speedup_significant` is the difference more than chance. A value is None where nothing was measured: no
-    evaluation, no timing.
+    evaluation, no timing. `probed` are nodes without a rule of which a run alone told what they carry.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
@@ -80,6 +81,7 @@ class Report:
     pipeline: tuple[Mapping[str, Any], ...] = ()
     groups: tuple[GroupReport, ...] = ()
     fixed: tuple[FixedAxis, ...] = ()
+    probed: tuple[ProbedNode, ...] = ()
     branches: tuple[BranchReport, ...] = ()
     params_before: int = 0
     params_after: int = 0

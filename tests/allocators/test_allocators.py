@@ -24,7 +24,7 @@ from onnxprune.allocators import (
     registry,
 )
 from onnxprune.cost import Costs, Term
-from onnxprune.criteria import score
+from onnxprune.criteria import Evidence, score
 from onnxprune.cut import shrink
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import Atom, Dimension, Sum, Vector
@@ -259,7 +259,7 @@ def test_the_best_are_chosen_and_of_equals_the_first() -> None:
 def test_resnet20_at_half_its_cost(models: Path, name: str, budget: str, round_to: RoundTo) -> None:
     """The shrunk model really holds and does between 49 and 50 % of what the original does."""
     analysis = analyse(Model.load(models / "cifar10_resnet20.onnx"))
-    scores, costs = score(analysis, "l2"), Costs.of(analysis)
+    scores, costs = score(Evidence(analysis), "l2"), Costs.of(analysis)
     found = candidates(analysis, analysis.groups, round_to)
     result = allocate(name, Problem(found, costs, scores.values, targets={budget: 0.5}))
     assert result.met

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxprune.criteria import CRITERIA, Scores, criterion_of, registry, score
+from onnxprune.criteria import CRITERIA, Evidence, Scores, criterion_of, registry, score
 from onnxprune.dependency import Analysis, Group, analyse
 from onnxprune.dimensions import Vector, keep_mask
 from onnxprune.errors import UsageError
@@ -75,7 +75,7 @@ def naive(analysis: Analysis, group: Group, norm: Callable[[Array], float]) -> V
 def test_magnitudes_are_norms_of_what_goes(models: Path, name: str, criterion: str) -> None:
     """Each site's slices are measured, divided by their mean and averaged; every group has the mean one."""
     analysis = analyse(shuffled() if name == "shuffled" else Model.load(models / f"{name}.onnx"))
-    scores = score(analysis, criterion)
+    scores = score(Evidence(analysis), criterion)
     assert scores.values.keys() == {group.atom.id for group in analysis.groups}
     assert not scores.missing
     for group in analysis.groups:
@@ -90,12 +90,12 @@ def test_an_index_of_zeros_scores_zero_and_scale_does_not_matter() -> None:
     nodes = [node("MatMul", ["x", "a"], ["1"]), node("Relu", ["1"], ["2"]), node("MatMul", ["2", "b"], ["y"])]
     a, b = random(3, 6), random(6, 2)
     a[:, 2] = b[2] = 0
-    plain = score(analyse(build(nodes, {"a": a, "b": b}, ["N", 3], ["N", 2])), "l2")
-    large = score(analyse(build(nodes, {"a": a * 1000, "b": b}, ["N", 3], ["N", 2])), "l2")
+    plain = score(Evidence(analyse(build(nodes, {"a": a, "b": b}, ["N", 3], ["N", 2]))), "l2")
+    large = score(Evidence(analyse(build(nodes, {"a": a * 1000, "b": b}, ["N", 3], ["N", 2]))), "l2")
     ((atom, values),) = plain.values.items()
     assert values[2] == 0 < np.delete(values, 2).min()
     np.testing.assert_allclose(large.values[atom], values, rtol=1e-6)
-    silent = score(analyse(build(nodes, {"a": a * 0, "b": b * 0}, ["N", 3], ["N", 2])), "l1")
+    silent = score(Evidence(analyse(build(nodes, {"a": a * 0, "b": b * 0}, ["N", 3], ["N", 2]))), "l1")
     assert not silent.values[atom].any()
 
 
@@ -103,13 +103,13 @@ def test_a_group_of_vectors_alone_has_no_magnitude() -> None:
     """A group that no weight of rank two holds is missing, not guessed."""
     nodes = [helper.make_node("MatMul", ["s", "t"], ["1"]), helper.make_node("Mul", ["x", "1"], ["y"])]
     analysis = analyse(build(nodes, {"s": random(4), "t": random(4)}, ["N", 3], ["N", 3]))
-    assert score(analysis, "l1").missing == tuple(group.name for group in analysis.groups) == ("s",)
+    assert score(Evidence(analysis), "l1").missing == tuple(group.name for group in analysis.groups) == ("s",)
 
 
 def test_bn_scale_is_gamma(models: Path) -> None:
     """|gamma| of the group's norms, each channel weighing the same, over the mean |gamma| of the whole model."""
     analysis = analyse(Model.load(models / "cifar10_resnet20_bn.onnx"))
-    scores = score(analysis, "bn-scale")
+    scores = score(Evidence(analysis), "bn-scale")
     gammas = [n.inputs[1] for n in analysis.model.nodes if n.op_type == "BatchNormalization"]
     mean = np.abs(np.concatenate([analysis.model.array(gamma) for gamma in gammas])).mean()
     for group in analysis.groups:
@@ -126,7 +126,7 @@ def test_bn_scale_is_gamma(models: Path) -> None:
 def test_a_group_without_a_norm_is_left_to_another_criterion(models: Path) -> None:
     """What bn-scale cannot judge is named, and can be filled from L2."""
     analysis = analyse(Model.load(models / "cifar10_resnet20.onnx"))
-    scores, other = score(analysis, "bn-scale"), score(analysis, "l2")
+    scores, other = score(Evidence(analysis), "bn-scale"), score(Evidence(analysis), "l2")
     assert scores.missing == tuple(group.name for group in analysis.groups)
     filled = scores.filled(other)
     assert (filled.criterion, filled.missing, filled.values) == ("bn-scale", (), other.values)
@@ -135,13 +135,13 @@ def test_a_group_without_a_norm_is_left_to_another_criterion(models: Path) -> No
 def test_chance_depends_on_the_seed_and_the_name_alone(models: Path) -> None:
     """One seed, one answer; another seed, another; no group's draw depends on the groups before it."""
     analysis = analyse(Model.load(models / "cifar10_resnet20.onnx"))
-    first, again, other = (score(analysis, "random", seed=seed).values for seed in (1, 1, 2))
+    first, again, other = (score(Evidence(analysis, seed=seed), "random").values for seed in (1, 1, 2))
     fewer = analyse(Model.load(models / "cifar10_resnet20.onnx"))
     fewer.__dict__["groups"] = fewer.groups[3:]
     for group in analysis.groups:
         np.testing.assert_array_equal(first[group.atom.id], again[group.atom.id])
         assert not np.array_equal(first[group.atom.id], other[group.atom.id])
-    for atom, values in score(fewer, "random", seed=1).values.items():
+    for atom, values in score(Evidence(fewer, seed=1), "random").values.items():
         np.testing.assert_array_equal(values, first[atom])
 
 
@@ -157,7 +157,7 @@ def test_a_weight_is_read_once(models: Path, criterion: str, monkeypatch: pytest
         return array(model, name)
 
     monkeypatch.setattr(Model, "array", counted)
-    score(analysis, criterion)
+    score(Evidence(analysis), criterion)
     assert read
     assert len(read) == len(set(read))
 
@@ -166,12 +166,12 @@ def test_an_unknown_criterion_is_a_usage_error() -> None:
     """The message names the criteria that there are."""
     with pytest.raises(UsageError, match=r"'l3'.*bn-scale, l1, l2, linf, random"):
         criterion_of("l3")
-    assert all(criterion_of(name) is function for name, function in CRITERIA.items())
+    assert all(criterion_of(name) is found for name, found in CRITERIA.items())
 
 
-def flat(analysis: Analysis, *, seed: int = 0) -> Scores:
+def flat(evidence: Evidence) -> Scores:
     """A criterion of somebody else: every index matters the same."""
-    return Scores.of("flat", analysis.groups, {g.atom.id: np.ones(g.size) for g in analysis.groups})
+    return Scores.of("flat", evidence.groups, {g.atom.id: np.ones(g.size) for g in evidence.groups})
 
 
 def test_others_may_bring_criteria(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +179,6 @@ def test_others_may_bring_criteria(models: Path, monkeypatch: pytest.MonkeyPatch
     point = EntryPoint("flat", f"{__name__}:flat", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "onnxprune.criteria" else [])
     analysis = analyse(Model.load(models / "kws_dscnn.onnx"))
-    assert all(values.all() for values in score(analysis, "flat").values.values())
+    assert all(values.all() for values in score(Evidence(analysis), "flat").values.values())
     with pytest.raises(UsageError, match="flat, l1"):
         criterion_of("none")
