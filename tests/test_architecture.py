@@ -27,6 +27,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("weights", "destination"),
     ("rules",),
     ("groups", "centring"),
+    ("analysis",),
     ("dependency",),
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics",),

@@ -22,7 +22,8 @@ from onnxprune.model.alone import Prober, apart
 from onnxprune.model.contrib_shapes import infer_contrib
 from onnxprune.model.control import flow
 from onnxprune.model.inputs import symbol, symbols
-from onnxprune.model.model import Model, dtype_of
+from onnxprune.model.messages import dtype_of
+from onnxprune.model.model import Model
 from onnxprune.model.nesting import domain_of, graphs
 from onnxprune.model.numbers import evaluate
 
