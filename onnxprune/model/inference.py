@@ -136,10 +136,14 @@ def example_sizes(model: Model, batches: Sequence[int]) -> Iterator[list[dict[st
         if axis and stated[tensor][axis] in (None, "", 0, -1)
         and all(isinstance(n, int) and n > 0 for n in stated[tensor][:axis])
     ]  # fmt: skip
+    tried: list[list[dict[str, int]]] = []
     for free in (first, [*first, *inner]) if inner else (first,):
         for sizes, others in _candidates(model, dims, {}) if dims else ():
             chosen = [sizes | dict.fromkeys(free, batch) for batch in batches]
-            yield [*chosen, *(other | dict.fromkeys(free, batches[0]) for other in others[:1])]
+            chosen += [other | dict.fromkeys(free, batches[0]) for other in others[:1]]
+            if chosen not in tried:
+                tried.append(chosen)
+                yield chosen
 
 
 def _infer_once(model: Model, sizes: Mapping[str, int], prober: Prober | None) -> _Run:
