@@ -120,11 +120,12 @@ def _sorted_out(feeds: Sequence[Feed], run: Callable[[Feed], object]) -> tuple[l
 
 
 def _higher(model: Model, run: Callable[[Feed], object], seed: int, setting: Mapping[str, int]) -> list[Feed]:
-    """The inputs of the first rung on which the model runs at all."""
+    """The inputs of the first rung on whose first input the model runs."""
     for rung in example_sizes(model, BATCHES):
-        kept, _ = _sorted_out(_random(model, rung, seed, setting), run)
+        first, *more = _random(model, rung, seed, setting)
+        kept, _ = _sorted_out([first], run)
         if kept:
-            return kept
+            return [*kept, *_sorted_out(more, run)[0]]
     return []
 
 

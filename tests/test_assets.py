@@ -9,7 +9,6 @@ import pytest
 from tools.assets import MARKS, Row, markdown, summary, trial, written
 
 ONCE_LEFT = [
-    ("silero_vad", "its state has an axis without a name that must be the batch, and its rate chooses a network"),
     ("silero_vad_half", "the signal must be long enough to be reflected and give one frame"),
     ("ultraface_rfb_320", "all its weights are graph inputs as well"),
 ]
