@@ -70,6 +70,15 @@ class Flow:
             made = evaluate(self.model.protos[node.index], inputs, self.model.opsets.get("", 1))
         return None if made is None else made[0]
 
+    def nonzeros(self, name: str) -> npt.NDArray[np.bool_] | None:
+        """Where a constant tensor is not zero; of stored integers, where they are not at a zero point that is known."""
+        array = self.array(name)
+        if array is None or array.dtype.kind in "fV":
+            return None if array is None else np.asarray(array != 0)
+        if name in self.model.weights and self._weights.is_quantized(name):
+            return np.asarray(self._weights.real(name) != 0)
+        return np.ones(array.shape, np.bool_)
+
     def contraction(self, node: Node) -> Contraction | None:
         """The contraction with a constant weight that a node is, or None."""
         if node.index not in self._contractions:

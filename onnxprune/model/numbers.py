@@ -7,6 +7,7 @@ by onnx's own reference evaluator, which is right and a hundred times slower.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,26 +15,35 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from onnxprune.model.nesting import domain_of
+from onnxprune.model.versions import means_the_same
+
 __all__ = ["can_evaluate", "evaluate"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Operator: TypeAlias = Callable[[Sequence[Array | None], Mapping[str, Any]], Array]
 
-# the oldest version that the reference evaluator has of an operator whose older ones say nothing else
-_FIRST = {"DequantizeLinear": 19, "QuantizeLinear": 19}
-
 
 def can_evaluate(op_type: str, opset: int) -> bool:
     """Whether `evaluate` knows a standard operator."""
-    if op_type in _TABLE:
-        return True
+    return op_type in _TABLE or _implemented(op_type, "", opset) is not None
+
+
+@cache
+def _implemented(op_type: str, domain: str, opset: int) -> int | None:
+    """The version, this one or a later one of the same meaning, that the reference evaluator has; None without any."""
+    from onnx.reference import ReferenceEvaluator
     from onnx.reference.ops import load_op
 
-    try:
-        load_op("", op_type, max(opset, _FIRST.get(op_type, 0)))
-    except (NotImplementedError, RuntimeError, onnx.defs.SchemaError):  # that is how onnx says no
-        return False
-    return True
+    for version in range(opset, onnx.defs.onnx_opset_version() + 1):
+        if not means_the_same(op_type, domain, opset, version):
+            return None
+        try:
+            load_op(domain, op_type, version, evaluator_cls=ReferenceEvaluator)
+        except (NotImplementedError, RuntimeError, onnx.defs.SchemaError):  # that is how onnx says no
+            continue
+        return version
+    return None
 
 
 def evaluate(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list[Array] | None:
@@ -50,13 +60,13 @@ def _reference(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> l
 
     if any(hasattr(value, "node") for value in (helper.get_attribute_value(a) for a in node.attribute)):
         return None  # a subgraph may read tensors that are not inputs of the node
+    version = opset if domain_of(node.domain) else _implemented(node.op_type, "", opset) or opset
     graph = helper.make_graph(
         [node],
         "one",
         [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(node.input) if name],
         [helper.make_empty_tensor_value_info(name) for name in node.output if name],
     )
-    version = opset if node.domain else max(opset, _FIRST.get(node.op_type, 0))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
     feeds = {name: value for name, value in zip(node.input, inputs, strict=False) if name and value is not None}
     try:

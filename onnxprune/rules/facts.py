@@ -127,10 +127,11 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """The values of input `operand` are indices into `dim`."""
+    """The values of input `operand` are indices into `dim`; of tuples along its last axis, number `component`."""
 
     operand: int
     dim: Dimension
+    component: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
