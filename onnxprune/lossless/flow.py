@@ -26,8 +26,6 @@ class Flow:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis, self.model = analysis, analysis.model
-        listed = {value.name for value in self.model.frame.graph.input}
-        self._overridable = listed & set(self.model.tensors) if self.model.frame.ir_version >= 4 else set()
         self._maker = {name: node for node in self.model.nodes for name in node.outputs}
         self._weights = Weights(self.model)
         self._constant: dict[str, bool] = {}
@@ -49,7 +47,7 @@ class Flow:
         if name not in self._constant:
             node = self._maker.get(name)
             if name in self.model.weights:
-                self._constant[name] = name not in self._overridable
+                self._constant[name] = name not in self.model.overridable
             elif node is None or not node.inputs or name != node.outputs[0] or node.op_type in DRAWN:
                 self._constant[name] = False
             else:
@@ -141,7 +139,7 @@ class Flow:
 
     def _of_weight(self, name: str) -> Values | None:
         info = self.model.weights[name]
-        if name not in self._overridable and info.dtype.kind in "biufV":
+        if name not in self.model.overridable and info.dtype.kind in "biufV":
             try:
                 return constant(self.model.array(name))
             except Unknowable:
