@@ -40,7 +40,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
-    ("trials",),
+    ("trials", "calibration"),
     ("verification", "probing", "recovery"),
     ("unit", "benchmark"),
     ("report",),
