@@ -29,7 +29,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("groups", "centring"),
     ("dependency",),
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
-    ("statistics",),
+    ("statistics", "consumers"),
     ("cut", "stamp"),
     ("continuity",),
     ("lossless",),
