@@ -10,6 +10,7 @@ from onnxprune.criteria.bn_scale import BN_SCALE
 from onnxprune.criteria.chance import RANDOM
 from onnxprune.criteria.criterion import Criterion
 from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
 from onnxprune.criteria.magnitude import L1, L2, LINF
 from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
@@ -36,6 +37,9 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
             THINET,
             LASSO,
             LEAST_SQUARES,
+            FORWARD,
+            FISHER,
+            SPSA,
         )
     }
 )

@@ -180,5 +180,5 @@ def test_others_may_bring_criteria(models: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "onnxprune.criteria" else [])
     analysis = analyse(Model.load(models / "kws_dscnn.onnx"))
     assert all(values.all() for values in score(Evidence(analysis), "flat").values.values())
-    with pytest.raises(UsageError, match="flat, l1"):
+    with pytest.raises(UsageError, match="flat, "):
         criterion_of("none")
