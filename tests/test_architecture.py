@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line are strangers to each other. The first name under `onnxprune` is the room; `onnxprune` itself is its __init__.
 ORDER: Sequence[Sequence[str]] = (
     ("errors", "jsontext"),
-    ("dimensions",),
+    ("dimensions", "solvers"),
     ("unification", "families"),
     ("model", "quantization"),
     ("weights", "destination"),
@@ -30,8 +30,8 @@ ORDER: Sequence[Sequence[str]] = (
     ("analysis",),
     ("dependency",),
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
-    ("statistics",),
-    ("cut", "stamp"),
+    ("statistics", "consumers"),
+    ("cut", "stamp", "gating"),
     ("continuity",),
     ("lossless",),
     ("cost",),
@@ -41,7 +41,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("evaluation",),
     ("runtime",),
     ("trials", "calibration"),
-    ("verification", "probing", "recovery"),
+    ("verification", "probing", "divergence", "recovery"),
     ("unit", "benchmark"),
     ("report",),
     ("passmanager",),
