@@ -42,7 +42,7 @@ def gather(
         data = "data.npz with an array 'labels'" if criterion.data == "labels" else "data.npz"
         raise UsageError(
             f"the criterion {criterion.name!r} judges by what the model computes: give --calibration {data} (also "
-            ".npy, or module:function)"
+            ".npy, a folder of images, module:function or random)"
         )
     if criterion.data == "labels" and samples.labels is None:
         raise UsageError(
