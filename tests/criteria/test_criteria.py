@@ -20,6 +20,7 @@ from onnxprune.weights import Weights
 
 MODELS = ("cifar10_resnet20", "cifar10_mlperf_resnet8_int8_qdq", "ad01_autoencoder", "kws_dscnn")
 NORMS: dict[str, Callable[[Array], float]] = {
+    "l0": lambda w: float(np.count_nonzero(w)),
     "l1": lambda w: float(np.abs(w).sum()),
     "l2": lambda w: float(np.sqrt(np.square(w).sum())),
     "linf": lambda w: float(np.abs(w).max()),
@@ -164,7 +165,7 @@ def test_a_weight_is_read_once(models: Path, criterion: str, monkeypatch: pytest
 
 def test_an_unknown_criterion_is_a_usage_error() -> None:
     """The message names the criteria that there are."""
-    with pytest.raises(UsageError, match=r"'l3'.*bn-scale, l1, l2, linf, random"):
+    with pytest.raises(UsageError, match=r"'l3'.*bn-scale.*l1, l2, lamp, linf.*random"):
         criterion_of("l3")
     assert all(criterion_of(name) is found for name, found in CRITERIA.items())
 
@@ -180,5 +181,5 @@ def test_others_may_bring_criteria(models: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "onnxprune.criteria" else [])
     analysis = analyse(Model.load(models / "kws_dscnn.onnx"))
     assert all(values.all() for values in score(Evidence(analysis), "flat").values.values())
-    with pytest.raises(UsageError, match="flat, l1"):
+    with pytest.raises(UsageError, match="flat, fpgm"):
         criterion_of("none")
