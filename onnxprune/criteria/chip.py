@@ -14,6 +14,8 @@ __all__ = ["CHIP", "chip", "independence"]
 
 _NODES = np.exp(np.arange(-20, 20, 0.4))  # where the integral is evaluated, in units of the largest singular value
 
+_NEGLIGIBLE = 1e-14  # of the largest s^2: below, it is rounding
+
 
 def chip(evidence: Evidence) -> Sites:
     """How much the nuclear norm of all maps falls when one is zeroed: Sui et al., CHIP, NeurIPS 2021.
@@ -34,7 +36,7 @@ def chip(evidence: Evidence) -> Sites:
 
 
 def independence(matrix: Array) -> Vector:
-    """For every row a of A, |A|_* - |A without a|_*, float64 (rows,), from one singular value decomposition.
+    """For every row a of A, |A|_* - |A without a|_*, float64 (rows,), from one decomposition.
 
     With A = U S V', det(x + A'A - aa') = det(x + A'A) (1 - a'(x + A'A)^-1 a), and sqrt(e) is an integral over
     e / (e + x). Together, and with x = t^2, the fall of the nuclear norm is
@@ -44,13 +46,17 @@ def independence(matrix: Array) -> Vector:
     for row u of U. Over log t the trapezoidal rule converges exponentially, so that all rows cost one matrix product
     instead of one decomposition each.
     """
-    left, singular, _ = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-    if not singular.any():
+    matrix = matrix.astype(np.float64)
+    wide = matrix.shape[0] <= matrix.shape[1]
+    energies, vectors = np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)  # s^2, and U or V
+    if energies[-1] <= 0:
         return np.zeros(len(matrix))
-    squares = np.square(left)
-    times = singular[0] * _NODES
-    rest = np.maximum(1 - squares.sum(axis=1), 0)  # what no column of U has: 0 for a square U
-    parts = np.square(times) / (np.square(singular)[:, None] + np.square(times))
+    known = energies > _NEGLIGIBLE * energies[-1]
+    energies, vectors = energies[known], vectors[:, known]
+    squares = np.square(vectors if wide else matrix @ vectors / np.sqrt(energies))
+    times = np.sqrt(energies[-1]) * _NODES
+    rest = np.maximum(1 - squares.sum(axis=1), 0)  # what U does not span
+    parts = np.square(times) / (energies[:, None] + np.square(times))
     within = np.clip(squares @ parts + rest[:, None], 1e-300, 1)  # 1 - sum, without taking a difference
     return np.asarray(-np.log(within) @ times * np.log(_NODES[1] / _NODES[0]) / np.pi)
 
