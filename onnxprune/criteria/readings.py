@@ -28,8 +28,9 @@ from onnxprune.statistics import IndexMoments, Maps, Moments, Pooled
 __all__ = ["Reading", "by_moments", "judged", "maps", "moments", "pooled", "readings", "shared"]
 
 SAMPLES, SINGLES = 16, 256  # of how many samples maps are looked at, and of how many single numbers
-_POOLS = frozenset({"AveragePool", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MaxPool", "ReduceMax",
-                    "ReduceMean", "ReduceSum", "Reshape", "Squeeze", "Transpose"})  # fmt: skip
+_POOLS = frozenset({"AveragePool", "DequantizeLinear", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity",
+                    "MaxPool", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Squeeze",
+                    "Transpose"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def readings(analysis: Analysis) -> tuple[Reading, ...]:
     for statement in analysis.notes(Reads):
         if isinstance(statement.fact, Reads):
             operand, axis = statement.fact.operand, statement.fact.axis
-            places.append((statement.node, model.nodes[statement.node].inputs[operand], axis))
+            places.extend((statement.node, *place) for place in _met(analysis, statement.node, operand, axis))
     makers = {name: node for node in model.nodes for name in node.outputs}
     found: dict[tuple[str, int], Reading] = {}
     for _, tensor, axis in sorted(places, key=lambda place: place[0]):
@@ -79,6 +80,16 @@ def readings(analysis: Analysis) -> tuple[Reading, ...]:
             reading = _unpooled(analysis, tensor, axis % len(dims), wanted, makers)
             found.setdefault((reading.tensor, reading.axis), reading)
     return tuple(found.values())
+
+
+def _met(analysis: Analysis, node: int, operand: int, axis: int) -> Iterator[tuple[str, int]]:
+    """What is added up along `axis` of `operand`: that one itself, and every axis of another that is the same."""
+    inputs = analysis.model.nodes[node].inputs
+    dim = analysis.dims(inputs[operand])[axis]
+    yield inputs[operand], axis
+    for k, other in enumerate(inputs):
+        if k != operand and other:
+            yield from ((other, at) for at, found in enumerate(analysis.dims(other)) if found == dim)
 
 
 def _unpooled(analysis: Analysis, tensor: str, axis: int, wanted: set[int], makers: Mapping[str, Node]) -> Reading:

@@ -55,7 +55,7 @@ CARRIED: dict[str, dict[str, list[Carried]]] = {
     "perceptron": {"W": [("b", 1, lambda i: [i])]},
     "attention": {
         "Q": [("u", 2, lambda i: [6 * i + k for k in range(6)])],
-        "Q#2": [("d", 3, lambda i: [i])],
+        "Q#2": [("d", 3, lambda i: [i]), ("e", 2, lambda i: [i])],
         "P": [("u", 2, lambda i: [i, 6 + i, 12 + i])],
         "O": [("m", 2, lambda i: [i])],
         "U1": [("i", 2, lambda i: [i])],

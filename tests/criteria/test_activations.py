@@ -225,13 +225,31 @@ def test_what_pooling_left_is_read_in_front_of_it() -> None:
     assert [(r.tensor, r.axis, r.single) for r in readings(analysis)] == [("b", 1, False), ("f", 1, True)]
 
 
+READ = {  # what is contracted, and what it is read in
+    "a weight on the left": ("x[N,6,4] -> y; h = MatMul(U[8,6], x); r = Relu(h); y = MatMul(V[3,8], r)", ("r", 1)),
+    "letters": ("x[N,5,6] -> y; h = Einsum<equation=\"nld,dhw->nlhw\">(x, U[6,2,4]); r = Relu(h); "
+                "y = Einsum<equation=\"nlhw,hwd->nld\">(r, V[2,4,6])", ("r", 2)),
+    "a weight that is made": ("x[N,6] -> y; h = MatMul(x, U[6,8]); r = Relu(h); s = ReduceMean<axes=[0]>(V[8,3]); "
+                              "w = Sub(V, s); y = MatMul(r, w)", ("r", 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_contraction_is_read(name: str) -> None:
+    """Also one whose weight no layer shows: the activation is the operand that has the dimension as well."""
+    text, place = READ[name]
+    analysis = analyse(build(text))
+    assert place in [(reading.tensor, reading.axis) for reading in readings(analysis)]
+    assert not score(evidence(analysis, "activation-mean", samples(analysis, 4)), "activation-mean").missing
+
+
 def test_nothing_is_said_where_nothing_was_measured() -> None:
-    """Without statistics every group is missing, whatever the criterion of samples."""
+    """Without statistics every group is missing."""
     analysis = net("convolutions")
-    for criterion in CRITERIA.values():
-        if criterion.data == "samples":
-            found = criterion.judge(Evidence(analysis))
-            assert not (found.values if isinstance(found, Scores) else found), criterion.name
+    for criterion in (CRITERIA[name] for name in (*NAIVE, "correlation", "mutual-information", "wanda")):
+        assert criterion.data == "samples"
+        found = criterion.judge(Evidence(analysis))
+        assert not (found.values if isinstance(found, Scores) else found), criterion.name
 
 
 def test_every_reading_holds_a_group() -> None:
