@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.criteria.activations import by_moments, moments
 from onnxprune.criteria.criterion import Criterion
-from onnxprune.criteria.readings import by_moments, moments
 from onnxprune.dimensions import Vector
 from onnxprune.statistics import IndexMoments
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.criteria.activations import Activation, judged, maps
 from onnxprune.criteria.criterion import Criterion, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.readings import Reading, judged, maps
 from onnxprune.dimensions import Vector
 from onnxprune.model import Array
 
@@ -25,10 +25,10 @@ def chip(evidence: Evidence) -> Sites:
     together, the mean counts.
     """
 
-    def along(reading: Reading) -> Vector | None:
-        if not evidence.statistics.has(reading.maps):
+    def along(activation: Activation) -> Vector | None:
+        if not evidence.statistics.has(activation.maps):
             return None
-        values = evidence.statistics.maps(reading.tensor, reading.axis, reading.maps.samples)
+        values = evidence.statistics.maps(activation.tensor, activation.axis, activation.maps.samples)
         stacked = [values.T] if values.ndim == 2 else [sample.reshape(len(sample), -1) for sample in values]
         return np.asarray(np.mean([independence(matrix) for matrix in stacked], axis=0))
 

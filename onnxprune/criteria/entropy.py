@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.criteria.activations import Activation, judged, pooled
 from onnxprune.criteria.criterion import Criterion, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.readings import Reading, judged, pooled
 from onnxprune.dimensions import Vector
 from onnxprune.model import Array
 
@@ -22,10 +22,10 @@ def entropy(evidence: Evidence) -> Sites:
     divided into `BINS` equal bins, and p is the share of each. Of indices that go together, the mean counts.
     """
 
-    def along(reading: Reading) -> Vector | None:
-        if not evidence.statistics.has(reading.pooled):
+    def along(activation: Activation) -> Vector | None:
+        if not evidence.statistics.has(activation.pooled):
             return None
-        return _entropies(evidence.statistics.pooled(reading.tensor, reading.axis))
+        return _entropies(evidence.statistics.pooled(activation.tensor, activation.axis))
 
     return judged(evidence, along)
 

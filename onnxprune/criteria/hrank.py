@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.criteria.activations import activations, maps
 from onnxprune.criteria.criterion import Criterion, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.readings import maps, readings
 from onnxprune.criteria.sites import SiteScore
 from onnxprune.criteria.vectors import Indices, members
 from onnxprune.dimensions import Vector, atoms
@@ -23,15 +23,15 @@ def hrank(evidence: Evidence) -> Sites:
     is missing. In later layers maps are small and most of them of full rank; then all indices score alike.
     """
     sites: dict[int, list[SiteScore]] = {}
-    for reading in readings(evidence.analysis):
-        if not evidence.statistics.has(reading.maps):
+    for activation in activations(evidence.analysis):
+        if not evidence.statistics.has(activation.maps):
             continue
-        values = evidence.statistics.maps(reading.tensor, reading.axis, reading.maps.samples)
+        values = evidence.statistics.maps(activation.tensor, activation.axis, activation.maps.samples)
         for group in evidence.groups:
-            if group.atom in atoms(reading.dim):
-                ranks = _ranks(values, members(reading.dim, group.atom))
+            if group.atom in atoms(activation.dim):
+                ranks = _ranks(values, members(activation.dim, group.atom))
                 if ranks is not None:
-                    sites.setdefault(group.atom.id, []).append(SiteScore(reading.tensor, reading.axis, ranks))
+                    sites.setdefault(group.atom.id, []).append(SiteScore(activation.tensor, activation.axis, ranks))
     return sites
 
 

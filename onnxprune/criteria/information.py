@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from onnxprune.criteria.activations import Activation, activations, judged, pooled
 from onnxprune.criteria.criterion import Criterion, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.readings import Reading, judged, pooled, readings
 from onnxprune.criteria.redundancy import leaving
 from onnxprune.criteria.scores import Scores
 from onnxprune.criteria.vectors import members
@@ -42,17 +42,17 @@ def mutual_information(evidence: Evidence) -> Sites | Scores:
         )
     classes = np.unique(labels, return_inverse=True)[1].reshape(-1, 1)
 
-    def along(reading: Reading) -> Vector | None:
-        if not evidence.statistics.has(reading.pooled):
+    def along(activation: Activation) -> Vector | None:
+        if not evidence.statistics.has(activation.pooled):
             return None
-        found = _binned(evidence.statistics.pooled(reading.tensor, reading.axis))
+        found = _binned(evidence.statistics.pooled(activation.tensor, activation.axis))
         return np.asarray(_information(found, classes)[:, 0])
 
     return judged(evidence, along)
 
 
 def _between(evidence: Evidence) -> Scores:
-    places = readings(evidence.analysis)
+    places = activations(evidence.analysis)
     scores: dict[int, Vector] = {}
     for group in evidence.groups:
         alike: list[Array] = []

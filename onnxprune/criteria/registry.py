@@ -17,8 +17,11 @@ from onnxprune.criteria.geometric_median import FPGM
 from onnxprune.criteria.hrank import HRANK
 from onnxprune.criteria.information import MUTUAL_INFORMATION
 from onnxprune.criteria.lamp import LAMP
+from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
 from onnxprune.criteria.magnitude import L0, L1, L2, LINF
+from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
+from onnxprune.criteria.second_order import OBD, OBS, SPARSEGPT
 from onnxprune.criteria.similarity import CORRELATION, SIMILARITY
 from onnxprune.criteria.sites import aggregated
 from onnxprune.criteria.wanda import WANDA
@@ -36,16 +39,25 @@ _OURS = (
     CHIP,
     CORRELATION,
     ENTROPY,
+    FISHER,
+    FORWARD,
     FPGM,
     HRANK,
     L0,
     L1,
     L2,
     LAMP,
+    LASSO,
+    LEAST_SQUARES,
     LINF,
     MUTUAL_INFORMATION,
+    OBD,
+    OBS,
     RANDOM,
     SIMILARITY,
+    SPARSEGPT,
+    SPSA,
+    THINET,
     WANDA,
 )
 CRITERIA: Mapping[str, Criterion] = MappingProxyType({criterion.name: criterion for criterion in _OURS})

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxprune.criteria.activations import activations, pooled
 from onnxprune.criteria.criterion import Criterion
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.readings import pooled, readings
 from onnxprune.criteria.redundancy import alike, leaving
 from onnxprune.criteria.scores import Scores
 from onnxprune.criteria.vectors import members, rows
@@ -43,7 +43,7 @@ def similarity(evidence: Evidence) -> Scores:
 
 def correlation(evidence: Evidence) -> Scores:
     """1 - |correlation| with the index whose activations are most alike, among those that stay longer."""
-    places = readings(evidence.analysis)
+    places = activations(evidence.analysis)
     scores: dict[int, Vector] = {}
     for group in evidence.groups:
         found: list[Array] = []

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from onnxprune.criteria import CRITERIA, Evidence, Scores, score
+from onnxprune.criteria.activations import activations
 from onnxprune.criteria.chip import independence
 from onnxprune.criteria.entropy import BINS
-from onnxprune.criteria.readings import readings
 from onnxprune.dependency import Analysis, analyse
 from onnxprune.dimensions import atoms
 from onnxprune.errors import UsageError
 from onnxprune.model import Array
 from onnxprune.testing import build
-from tests.criteria.measuring import activations, evidence, one_by_one, samples
+from tests.criteria.naive import evidence, one_by_one, samples, tensors_of
 from tests.criteria.nets import CARRIED, NETS, net
 
 Naive = Callable[[Array, int, list[list[int]]], list[float]]
@@ -80,7 +80,7 @@ def test_activations_are_judged_where_they_are_read(name: str, criterion: str) -
     analysis = net(name)
     feeds = samples(analysis, 40)
     scores = score(evidence(analysis, criterion, feeds), criterion)
-    tensors = activations(analysis, feeds, {tensor for places in CARRIED[name].values() for tensor, _, _ in places})
+    tensors = tensors_of(analysis, feeds, {tensor for places in CARRIED[name].values() for tensor, _, _ in places})
     assert {group.name for group in analysis.groups} == CARRIED[name].keys()
     for group in analysis.groups:
         if criterion == "hrank" and (name, group.name) in MAPLESS:
@@ -109,7 +109,7 @@ def pooled(analysis: Analysis, group: str, feeds: Mapping[str, Array], name: str
     """The means of what a group's indices carry, at every place (samples, indices, what goes with each)."""
     found = []
     for tensor, axis, goes in CARRIED[name][group]:
-        values = np.moveaxis(activations(analysis, feeds, {tensor})[tensor].astype(np.float64), axis, 1)
+        values = np.moveaxis(tensors_of(analysis, feeds, {tensor})[tensor].astype(np.float64), axis, 1)
         means = values.reshape(*values.shape[:2], -1).mean(axis=2)
         size = next(g.size for g in analysis.groups if g.name == group)
         found.append(means[:, [goes(i) for i in range(size)]])
@@ -222,7 +222,7 @@ def test_what_pooling_left_is_read_in_front_of_it() -> None:
         c = GlobalAveragePool(b); d = Conv<kernel_shape=[1,1]>(c, U[6,4,1,1]); e = Sigmoid(d)
         f = Flatten(e); y = Gemm(f, V[6,2])
     """))  # fmt: skip
-    assert [(r.tensor, r.axis, r.single) for r in readings(analysis)] == [("b", 1, False), ("f", 1, True)]
+    assert [(r.tensor, r.axis, r.single) for r in activations(analysis)] == [("b", 1, False), ("f", 1, True)]
 
 
 READ = {  # what is contracted, and what it is read in
@@ -239,7 +239,7 @@ def test_every_contraction_is_read(name: str) -> None:
     """Also one whose weight no layer shows: the activation is the operand that has the dimension as well."""
     text, place = READ[name]
     analysis = analyse(build(text))
-    assert place in [(reading.tensor, reading.axis) for reading in readings(analysis)]
+    assert place in [(found.tensor, found.axis) for found in activations(analysis)]
     assert not score(evidence(analysis, "activation-mean", samples(analysis, 4)), "activation-mean").missing
 
 
@@ -257,6 +257,6 @@ def test_every_reading_holds_a_group() -> None:
     for name in NETS:
         analysis = net(name)
         free = {group.atom for group in analysis.groups}
-        for reading in readings(analysis):
-            assert free & set(atoms(reading.dim))
-            assert reading.tensor not in analysis.model.weights
+        for found in activations(analysis):
+            assert free & set(atoms(found.dim))
+            assert found.tensor not in analysis.model.weights

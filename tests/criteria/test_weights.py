@@ -14,7 +14,7 @@ from onnxprune.model import Array, Edit
 from onnxprune.statistics import Statistics
 from onnxprune.testing import build
 from onnxprune.weights import Weights
-from tests.criteria.measuring import activations, evidence, from_the_end, goes_with, one_by_one, samples
+from tests.criteria.naive import evidence, from_the_end, goes_with, one_by_one, samples, tensors_of
 from tests.criteria.nets import NETS, net
 
 
@@ -97,7 +97,7 @@ def test_lamp_is_a_share(name: str) -> None:
 
 def rms(analysis: Analysis, layer: Layer, feeds: dict[str, Array]) -> Array:
     """The root mean square of every input of a layer."""
-    data = activations(analysis, feeds, {layer.data})[layer.data].astype(np.float64)
+    data = tensors_of(analysis, feeds, {layer.data})[layer.data].astype(np.float64)
     axis = from_the_end(analysis, layer.data, layer.data_axis)
     return np.asarray(np.sqrt(np.square(np.moveaxis(data, axis, 0).reshape(data.shape[axis], -1)).mean(axis=1)))
 
@@ -162,7 +162,10 @@ def test_wanda_where_one_input_meets_many_weights() -> None:
     np.testing.assert_allclose(values, norms / norms.mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("criterion", ["wanda", *(name for name, c in CRITERIA.items() if c.elements is not None and c.data == "weights")])
+OF_WEIGHTS = [name for name, c in CRITERIA.items() if c.elements is not None and c.data == "weights"]
+
+
+@pytest.mark.parametrize("criterion", [*OF_WEIGHTS, "wanda"])
 def test_elements_are_judged_in_the_shape_of_the_layer(criterion: str) -> None:
     """Of every layer of every net; never below zero, and as finite as the weights."""
     judge = CRITERIA[criterion].elements
@@ -219,7 +222,7 @@ def test_a_folded_norm_is_measured() -> None:
     """
     normed, folded = (build(text) for text in TWICE.values())
     feeds = samples(analyse(normed), 16)
-    made = activations(analyse(normed), feeds, {"a"})["a"].astype(np.float64)
+    made = tensors_of(analyse(normed), feeds, {"a"})["a"].astype(np.float64)
     mean, variance = made.mean(axis=(0, 2, 3)), made.var(axis=(0, 2, 3))
     gamma, beta = normed.array("S").astype(np.float64), normed.array("T")
     factor = gamma / np.sqrt(variance + 1e-5)

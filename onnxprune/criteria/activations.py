@@ -25,7 +25,7 @@ from onnxprune.model import Node
 from onnxprune.rules.facts import Reads
 from onnxprune.statistics import IndexMoments, Maps, Moments, Pooled
 
-__all__ = ["Reading", "by_moments", "judged", "maps", "moments", "pooled", "readings", "shared"]
+__all__ = ["Activation", "activations", "by_moments", "judged", "maps", "moments", "pooled", "shared"]
 
 SAMPLES, SINGLES = 16, 256  # of how many samples maps are looked at, and of how many single numbers
 _POOLS = frozenset({"AveragePool", "DequantizeLinear", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity",
@@ -34,7 +34,7 @@ _POOLS = frozenset({"AveragePool", "DequantizeLinear", "Flatten", "GlobalAverage
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Activation:
     """Activation `tensor` is read along `axis`, whose indices have the type `dim`.
 
     `single`: each index has one number for each sample.
@@ -61,7 +61,7 @@ class Reading:
         return Maps(self.tensor, self.axis, SINGLES if self.single else SAMPLES)
 
 
-def readings(analysis: Analysis) -> tuple[Reading, ...]:
+def activations(analysis: Analysis) -> tuple[Activation, ...]:
     """Every place where an activation that carries a group is read, once, in the order of the graph."""
     model, wanted = analysis.model, {group.atom.id for group in analysis.groups}
     constant = {name for index in model.computed(model.weights) for name in model.nodes[index].outputs}
@@ -71,14 +71,14 @@ def readings(analysis: Analysis) -> tuple[Reading, ...]:
             operand, axis = statement.fact.operand, statement.fact.axis
             places.extend((statement.node, *place) for place in _met(analysis, statement.node, operand, axis))
     makers = {name: node for node in model.nodes for name in node.outputs}
-    found: dict[tuple[str, int], Reading] = {}
+    found: dict[tuple[str, int], Activation] = {}
     for _, tensor, axis in sorted(places, key=lambda place: place[0]):
         dims = analysis.dims(tensor)
         if tensor in model.weights or tensor in constant or not dims:
             continue
         if any(atom.id in wanted for atom in atoms(dims[axis])):
-            reading = _unpooled(analysis, tensor, axis % len(dims), wanted, makers)
-            found.setdefault((reading.tensor, reading.axis), reading)
+            activation = _unpooled(analysis, tensor, axis % len(dims), wanted, makers)
+            found.setdefault((activation.tensor, activation.axis), activation)
     return tuple(found.values())
 
 
@@ -92,16 +92,16 @@ def _met(analysis: Analysis, node: int, operand: int, axis: int) -> Iterator[tup
             yield from ((other, at) for at, found in enumerate(analysis.dims(other)) if found == dim)
 
 
-def _unpooled(analysis: Analysis, tensor: str, axis: int, wanted: set[int], makers: Mapping[str, Node]) -> Reading:
+def _unpooled(analysis: Analysis, tensor: str, axis: int, wanted: set[int], makers: Mapping[str, Node]) -> Activation:
     """What is read, or the nearest tensor in front of pools that has positions and carries the same groups."""
-    single = Reading(tensor, axis, analysis.dims(tensor)[axis], True)
+    single = Activation(tensor, axis, analysis.dims(tensor)[axis], True)
     held = {atom.id for atom in atoms(single.dim)} & wanted
     batch = {atom for info in analysis.model.inputs for dim in analysis.dims(info.name)[:1] for atom in atoms(dim)}
     while True:
         dims = analysis.dims(tensor)
         others = (atom for k, dim in enumerate(dims) if k != axis for atom in atoms(dim))
         if any(atom.size > 1 and atom not in batch for atom in others):
-            return Reading(tensor, axis, dims[axis], False)
+            return Activation(tensor, axis, dims[axis], False)
         maker = makers.get(tensor)
         if maker is None or maker.op_type not in _POOLS:
             return single
@@ -114,28 +114,28 @@ def _unpooled(analysis: Analysis, tensor: str, axis: int, wanted: set[int], make
 
 def moments(analysis: Analysis) -> Iterator[Moments]:
     """The moments of everything that is read."""
-    return (found.moments for found in readings(analysis))
+    return (found.moments for found in activations(analysis))
 
 
 def pooled(analysis: Analysis) -> Iterator[Pooled]:
     """The means of every sample of everything that is read."""
-    return (found.pooled for found in readings(analysis))
+    return (found.pooled for found in activations(analysis))
 
 
 def maps(analysis: Analysis) -> Iterator[Maps]:
     """The values, in a few samples, of everything that is read."""
-    return (found.maps for found in readings(analysis))
+    return (found.maps for found in activations(analysis))
 
 
-def judged(evidence: Evidence, along: Callable[[Reading], Vector | None]) -> Sites:
+def judged(evidence: Evidence, along: Callable[[Activation], Vector | None]) -> Sites:
     """What `along` says of each index of each place, as sites of groups; None where it has nothing to say."""
     wanted = {group.atom.id for group in evidence.groups}
     sites: dict[int, list[SiteScore]] = {}
-    for reading in readings(evidence.analysis):
-        values = along(reading)
-        for atom, score in shared(reading.dim, values).items() if values is not None else ():
+    for activation in activations(evidence.analysis):
+        values = along(activation)
+        for atom, score in shared(activation.dim, values).items() if values is not None else ():
             if atom in wanted:
-                sites.setdefault(atom, []).append(SiteScore(reading.tensor, reading.axis, score))
+                sites.setdefault(atom, []).append(SiteScore(activation.tensor, activation.axis, score))
     return sites
 
 
@@ -152,10 +152,10 @@ def by_moments(judge: Callable[[IndexMoments], Vector]) -> Callable[[Evidence], 
     """A criterion's `judge` from what it makes of the moments of one activation."""
 
     def criterion(evidence: Evidence) -> Sites:
-        def along(reading: Reading) -> Vector | None:
-            if not evidence.statistics.has(reading.moments):
+        def along(activation: Activation) -> Vector | None:
+            if not evidence.statistics.has(activation.moments):
                 return None
-            return judge(evidence.statistics.moments(reading.tensor, reading.axis))
+            return judge(evidence.statistics.moments(activation.tensor, activation.axis))
 
         return judged(evidence, along)
 

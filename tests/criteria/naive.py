@@ -13,7 +13,7 @@ from onnxprune.model import Array
 from onnxprune.runtime.session import Session
 from onnxprune.statistics import Gram, IndexMoments, Maps, Moments, Pooled, Statistics
 
-__all__ = ["activations", "evidence", "from_the_end", "goes_with", "one_by_one", "samples"]
+__all__ = ["evidence", "from_the_end", "goes_with", "one_by_one", "samples", "tensors_of"]
 
 
 def samples(analysis: Analysis, count: int, seed: int = 0) -> dict[str, Array]:
@@ -23,7 +23,7 @@ def samples(analysis: Analysis, count: int, seed: int = 0) -> dict[str, Array]:
     return {name: generator.normal(size=(count, *size)).astype(np.float32) for name, size in sizes.items()}
 
 
-def activations(analysis: Analysis, feeds: Mapping[str, Array], names: set[str]) -> dict[str, Array]:
+def tensors_of(analysis: Analysis, feeds: Mapping[str, Array], names: set[str]) -> dict[str, Array]:
     """What the tensors `names` hold, the samples first: where they are merged with positions, those come second."""
     inside = sorted(names - feeds.keys())
     session = Session(analysis.model.with_outputs({name: analysis.shapes.dtype[name] for name in inside}).to_bytes())
@@ -45,7 +45,7 @@ def evidence(
     """What a criterion asks for, answered."""
     requests = list(criterion_of(criterion).needs(analysis))
     assert not any(isinstance(request, Gram) for request in requests)
-    values = activations(analysis, feeds, {r.tensor for r in requests if not isinstance(r, Gram)})
+    values = tensors_of(analysis, feeds, {r.tensor for r in requests if not isinstance(r, Gram)})
     answers: dict[Moments | Pooled | Maps | Gram, IndexMoments | Array] = {}
     for request in requests:
         assert not isinstance(request, Gram)
