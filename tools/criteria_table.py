@@ -49,7 +49,7 @@ TAIL = """
   are: the two options say nothing to them.
 * Twins: `similarity`, `correlation` and `mutual-information` let the indices of a group leave one by one, so that of
   two that say the same one stays. To say what another says is not to matter little, though: what goes is removed, not
-  merged into its twin. One-shot on ResNet-20 and ResNet-56 for CIFAR-10 (inner channels, uniformly, to 75 % of the MACs,
+  merged into its twin. One-shot on ResNet-20 and ResNet-56 for CIFAR-10 (inner channels, uniformly, to 75 % of MACs,
   no recovery), `similarity` is no better than `random` on either, and `correlation` on ResNet-56. They are for models
   with real twins, or before a recovery that moves a twin's share to the one that stays.
 * `l0` tells nothing of a dense model: all its indices score alike.
