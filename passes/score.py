@@ -31,7 +31,7 @@ class Score:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates"})
     gives: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    criterion: str = option("l2", "What makes an index important: l1, l2, linf, bn-scale, random.", "NAME")
+    criterion: str = option("l2", "What makes an index important: l2, wanda, ...; see docs/criteria.md.", "NAME")
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
