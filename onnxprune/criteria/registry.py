@@ -14,7 +14,7 @@ from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
 from onnxprune.criteria.magnitude import L1, L2, LINF
 from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
-from onnxprune.criteria.second_order import OBD, OBS, SPARSEGPT
+from onnxprune.criteria.second_order import OBC, OBD, OBS, SPARSEGPT
 from onnxprune.criteria.sites import aggregated
 from onnxprune.errors import UsageError
 
@@ -31,6 +31,7 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
             L2,
             LINF,
             RANDOM,
+            OBC,
             OBD,
             OBS,
             SPARSEGPT,

@@ -10,17 +10,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxprune.criteria.criterion import Criterion, Sites
+from onnxprune.criteria.criterion import Criterion, Select, Sites
 from onnxprune.criteria.evidence import Evidence
 from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed
 from onnxprune.criteria.scores import Scores
-from onnxprune.dimensions import Vector
+from onnxprune.dimensions import Mask, Vector
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.solvers import Reader, damped_inverse, obd, obs, sequential, structured_obs
-from onnxprune.statistics import Statistics
+from onnxprune.solvers import (
+    WIDEST,
+    Reader,
+    damped_inverse,
+    masked_least_squares,
+    obd,
+    obs,
+    sequential,
+    sparsegpt,
+    structured_obs,
+    trace,
+)
+from onnxprune.statistics import Gram, GramMatrix, Statistics
 
-__all__ = ["OBD", "OBS", "SPARSEGPT"]
+__all__ = ["OBC", "OBD", "OBS", "SPARSEGPT"]
 
 
 def _rows(layer: Layer, weights: Array) -> Array:
@@ -69,6 +80,10 @@ def _obs(evidence: Evidence) -> Scores:
     return scored(evidence, "obs", _greedy)
 
 
+def _obc(evidence: Evidence) -> Scores:
+    return scored(evidence, "obc", _greedy)
+
+
 OBS = Criterion(
     "obs",
     "what stays makes up for what goes: Hassibi & Stork, Optimal Brain Surgeon, NIPS 1992; indices go one by one, "
@@ -89,7 +104,42 @@ def _sparsegpt(evidence: Evidence) -> Sites:
     return weighed(evidence, lambda reader: _of_columns(reader, sequential(reader.weights, reader.gram)))
 
 
+def _sparsegpt_solve(
+    layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float
+) -> tuple[Array, Mask]:
+    """Masks are decided for some 128 columns at a time, and for whole groups of every N:M with M up to 32."""
+    span = 32 * max(1, 4 // layer.shape[3])
+    return sparsegpt(weights, gram.matrix, select, sparsity, span=span)
+
+
 SPARSEGPT = Criterion(
     "sparsegpt", "what the columns behind it cannot make up for: Frantar & Alistarh, ICML 2023 (arXiv 2301.00774)",
-    _sparsegpt, inputs_of_layers, "samples", _sparsegpt_elements,
+    _sparsegpt, inputs_of_layers, "samples", _sparsegpt_elements, _sparsegpt_solve,
+)  # fmt: skip
+
+# -- OBC --------------------------------------------------------------------------------------------------------------
+
+
+def _obc_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+    rows, grams = _rows(layer, weights), statistics.gram(layer).matrix
+    if rows.shape[2] > WIDEST:
+        return _obs_elements(layer, weights, statistics)
+    return np.stack([trace(own, gram) for own, gram in zip(rows, grams, strict=True)]).reshape(layer.shape)
+
+
+def _obc_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
+    """The mask by `elements`, and the weights that are best with it; of a wide layer by SparseGPT's order."""
+    kept = select(_obc_elements(layer, weights, Statistics({Gram(layer): gram})), sparsity)
+    rows, masks = _rows(layer, weights), _rows(layer, kept)
+    if rows.shape[2] > WIDEST:
+        return sparsegpt(weights, gram.matrix, None, sparsity, mask=kept)
+    both = zip(rows, gram.matrix, masks, strict=True)
+    return np.stack([masked_least_squares(*one) for one in both]).reshape(layer.shape), kept
+
+
+OBC = Criterion(
+    "obc",
+    f"exact, weight by weight: Frantar et al., Optimal Brain Compression, NeurIPS 2022 (arXiv 2208.11580); obs in "
+    f"layers of more than {WIDEST} columns, and for channels",
+    _obc, inputs_of_layers, "samples", _obc_elements, _obc_solve,
 )  # fmt: skip
