@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
+    from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
 __all__ = ["Dropping", "Evaluation", "Unit", "Watch"]
@@ -53,6 +54,7 @@ class Unit:
     analysis: Analysis | None = None
     samples: Samples | None = None
     candidates: tuple[Group, ...] | None = None
+    statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None
