@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit
+
+if TYPE_CHECKING:
+    from onnxprune.data import Samples
+    from onnxprune.dependency import Analysis
 
 __all__ = ["Score"]
 
@@ -32,10 +36,16 @@ class Score:
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
         from onnxprune.calibration import Cache, gather
-        from onnxprune.criteria import criterion_of, score
+        from onnxprune.criteria import Divergence, criterion_of, score
 
         assert unit.analysis is not None
-        evidence = gather(criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics,
+
+        def runs(analysis: Analysis, samples: Samples) -> Divergence:
+            from onnxprune.divergence import divergence_of
+
+            return divergence_of(analysis, samples, threads=self.threads, seed=self.seed, watch=unit.watch)
+
+        evidence = gather(criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics, runs=runs,
                           threads=self.threads, seed=self.seed, watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics)
         scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)

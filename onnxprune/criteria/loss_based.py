@@ -76,7 +76,10 @@ def _forward(evidence: Evidence) -> Scores:
 
 
 def _fisher(evidence: Evidence) -> Scores:
-    """The mean squared slope of each sample's loss along the gate of an index."""
+    """The mean squared slope of each sample's loss along the gate of an index.
+
+    With labels, of their cross-entropy: the empirical Fisher information. Without, labels are drawn from the outputs.
+    """
     run, groups = _runs(evidence)
     signs = np.random.default_rng(evidence.seed)
 
@@ -114,7 +117,7 @@ FORWARD = Criterion(
 )  # fmt: skip
 FISHER = Criterion(
     "fisher", "the mean squared slope of the loss along a gate: Theis et al. (arXiv 1801.05787), by differences",
-    _fisher, data="labels",
+    _fisher, data="runs",
 )  # fmt: skip
 SPSA = Criterion(
     "spsa", "first-order Taylor (Molchanov et al., CVPR 2019, arXiv 1906.10771), estimated along random directions: "
