@@ -21,11 +21,13 @@ from onnxprune.criteria.sites import aggregated
 from onnxprune.dependency import Group
 from onnxprune.dimensions import Vector
 from onnxprune.errors import UsageError
+from onnxprune.model import Array
 
 __all__ = ["DIRECTIONS", "FISHER", "FORWARD", "MOST", "SPSA"]
 
 MOST = 4096  # runs over all samples
 DIRECTIONS = 256  # of SPSA
+PARTS = 32  # of the samples, each with directions of its own
 STEP = 0.05  # how far a gate is moved for a difference
 
 
@@ -95,20 +97,28 @@ def _spsa(evidence: Evidence) -> Scores:
     """The same for all indices at once, from differences along random directions.
 
     A sample's slope along a direction of random signs, times the sign of an index, is on average its slope along that
-    index. After n directions the mean is squared, and that over samples is taken. What is left of all other indices
-    adds the same to every one of them: it lifts scores, and does not reorder them.
+    index. After n directions the mean is squared, and that over samples is taken. What is left of all other indices is
+    noise: it adds the same to each on average, and is told apart by giving every few samples directions of their own.
     """
     run, groups = _runs(evidence)
     generator = np.random.default_rng(evidence.seed)
-    slopes: dict[int, Vector] = {}
-    for _ in range(DIRECTIONS):
-        signs = {group.atom.id: generator.choice((-1.0, 1.0), size=group.size) for group in groups}
-        ahead, behind = (run.losses({atom: 1 + step * sign for atom, sign in signs.items()}) for step in (STEP, -STEP))
-        along = (ahead - behind) / (2 * STEP * DIRECTIONS)
-        for atom, sign in signs.items():
-            share = np.outer(along, sign)
-            slopes[atom] = slopes[atom] + share if atom in slopes else share
-    return _scores(evidence, "spsa", {atom: np.square(each).mean(axis=0) for atom, each in slopes.items()})
+    totals = {group.atom.id: np.zeros(group.size) for group in groups}
+    size = -(-len(run) // PARTS)
+    for start in range(0, len(run), size):
+        part = slice(start, min(start + size, len(run)))
+        slopes: dict[int, Array] = {}
+        for _ in range(DIRECTIONS):
+            signs = {group.atom.id: generator.choice((-1.0, 1.0), size=group.size) for group in groups}
+            ahead, behind = (
+                run.losses({atom: 1 + step * sign for atom, sign in signs.items()}, part) for step in (STEP, -STEP)
+            )
+            along = (ahead - behind) / (2 * STEP * DIRECTIONS)
+            for atom, sign in signs.items():
+                share = np.outer(along, sign)
+                slopes[atom] = slopes[atom] + share if atom in slopes else share
+        for atom, each in slopes.items():
+            totals[atom] += np.square(each).sum(axis=0) / len(run)
+    return _scores(evidence, "spsa", totals)
 
 
 FORWARD = Criterion(

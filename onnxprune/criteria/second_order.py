@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxprune.criteria.criterion import Criterion, Select, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed
+from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed_by_weight
 from onnxprune.criteria.scores import Scores
 from onnxprune.dimensions import Mask, Vector
 from onnxprune.layers import Layer
@@ -39,11 +39,6 @@ def _rows(layer: Layer, weights: Array) -> Array:
     return weights.reshape(groups, outputs, inputs * positions)
 
 
-def _of_columns(reader: Reader, saliency: Array) -> Vector:
-    """The sum over all weights that go with an index."""
-    return np.asarray(saliency.sum(axis=0)[reader.columns].sum(axis=1))
-
-
 # -- OBD --------------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +48,7 @@ def _obd_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array
 
 def _obd(evidence: Evidence) -> Sites:
     """w^2 H_jj, added up over all weights that read an index."""
-    return weighed(evidence, lambda reader: _of_columns(reader, obd(reader.weights, reader.gram)))
+    return weighed_by_weight(evidence, obd)
 
 
 OBD = Criterion(
@@ -101,7 +96,7 @@ def _sparsegpt_elements(layer: Layer, weights: Array, statistics: Statistics) ->
 
 def _sparsegpt(evidence: Evidence) -> Sites:
     """w^2 / U_jj^2, added up over all weights that read an index."""
-    return weighed(evidence, lambda reader: _of_columns(reader, sequential(reader.weights, reader.gram)))
+    return weighed_by_weight(evidence, sequential)
 
 
 def _sparsegpt_solve(
