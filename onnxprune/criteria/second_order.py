@@ -102,9 +102,7 @@ def _sparsegpt(evidence: Evidence) -> Sites:
 def _sparsegpt_solve(
     layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float
 ) -> tuple[Array, Mask]:
-    """Masks are decided for some 128 columns at a time, and for whole groups of every N:M with M up to 32."""
-    span = 32 * max(1, 4 // layer.shape[3])
-    return sparsegpt(weights, gram.matrix, select, sparsity, span=span)
+    return sparsegpt(weights, gram.matrix, select, sparsity, span=select.span)
 
 
 SPARSEGPT = Criterion(

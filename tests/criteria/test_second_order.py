@@ -225,12 +225,20 @@ def test_lasso_closes_what_others_can_replace() -> None:
     assert lasso_path(silent).argmin() == 3
 
 
-def half(importance: Array, sparsity: float) -> Array:
-    return np.asarray(importance > np.quantile(importance, sparsity))
+class Half:
+    """The larger half of whatever is asked about."""
+
+    span = 4
+
+    def __call__(self, importance: Array, sparsity: float, /) -> Array:
+        return np.asarray(importance > np.quantile(importance, sparsity))
+
+
+half = Half()
 
 
 def test_solving_repairs_what_masking_breaks() -> None:
-    """Element by element, in every layer: OBC loses least, then SparseGPT, then its mask without repair."""
+    """Element by element, in every layer: what was solved for loses less than its mask does without repair."""
     found = evidence(build(MODELS["conv"]))
     for layer in found.layers:
         gram, weights = found.statistics.gram(layer), layer.matrix(found.weights.real(layer.weight)).astype(np.float64)
@@ -253,7 +261,7 @@ def test_solving_repairs_what_masking_breaks() -> None:
                 )
                 for other in (made, np.where(kept, weights, 0))
             ]
-        assert losses[0] <= losses[2] * 1.05
+        assert losses[0] < losses[1]
         assert losses[2] < losses[3]
 
 
