@@ -21,7 +21,7 @@ from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
 from onnxprune.criteria.magnitude import L0, L1, L2, LINF
 from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
-from onnxprune.criteria.second_order import OBD, OBS, SPARSEGPT
+from onnxprune.criteria.second_order import OBC, OBD, OBS, SPARSEGPT
 from onnxprune.criteria.similarity import CORRELATION, SIMILARITY
 from onnxprune.criteria.sites import aggregated
 from onnxprune.criteria.wanda import WANDA
@@ -51,6 +51,7 @@ _OURS = (
     LEAST_SQUARES,
     LINF,
     MUTUAL_INFORMATION,
+    OBC,
     OBD,
     OBS,
     RANDOM,
