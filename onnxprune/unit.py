@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
+    from onnxprune.sparsity import Masking
     from onnxprune.verification import Verdict
 
 __all__ = ["Dropping", "Evaluation", "Unit", "Watch"]
@@ -56,6 +57,7 @@ class Unit:
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None
+    masking: Masking | None = None  # what was set to zero without a change of shapes; `analysis` is of its model
     stripped: Shrunk | None = None  # what was removed without a change to any output
     model: Model | None = None
     verdict: Verdict | None = None
@@ -69,3 +71,8 @@ class Unit:
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = _nobody
+
+    @property
+    def reference(self) -> Model:
+        """What the model that is made has to equal: the original, or the masked one."""
+        return self.source if self.masking is None else self.masking.model

@@ -35,6 +35,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("lossless",),
     ("cost",),
     ("criteria", "allocators"),
+    ("sparsity",),
     ("preprocess",),
     ("data",),
     ("evaluation",),

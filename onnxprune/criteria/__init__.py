@@ -1,6 +1,6 @@
 """Which indices of a group matter: criteria, each a pure function from what is known of a model to scores."""
 
-from onnxprune.criteria.criterion import Criterion, Sites
+from onnxprune.criteria.criterion import Criterion, Elements, Select, Sites, Solve
 from onnxprune.criteria.evidence import Divergence, Evidence
 from onnxprune.criteria.registry import CRITERIA, criterion_of, score
 from onnxprune.criteria.scores import Scores
@@ -12,10 +12,13 @@ __all__ = [
     "NORMALISATIONS",
     "Criterion",
     "Divergence",
+    "Elements",
     "Evidence",
     "Scores",
+    "Select",
     "SiteScore",
     "Sites",
+    "Solve",
     "criterion_of",
     "score",
 ]

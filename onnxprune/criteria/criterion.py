@@ -10,17 +10,26 @@ from onnxprune.criteria.evidence import Evidence
 from onnxprune.criteria.scores import Scores
 from onnxprune.criteria.sites import SiteScore
 from onnxprune.dependency import Analysis
+from onnxprune.dimensions import Mask
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.statistics import Request, Statistics
+from onnxprune.statistics import GramMatrix, Request, Statistics
 
-__all__ = ["Criterion", "Elements", "Sites"]
+__all__ = ["Criterion", "Elements", "Select", "Sites", "Solve"]
 
 Sites: TypeAlias = Mapping[int, Sequence[SiteScore]]
 """By atom id, what each site of a group says of its indices; a group of which nothing can be said is absent."""
 
 Elements: TypeAlias = Callable[[Layer, Array, Statistics], Array]
 """The importance of every weight of a layer, (G, O, I, K), from its real values in that form; never negative."""
+
+Select: TypeAlias = Callable[[Array, float], Mask]
+"""From importances (g, o, i, k) and a sparsity to what stays, in the form that the user chose: the whole of a layer, or
+such a part of it (some groups, outputs or inputs) as the form can be applied to by itself."""
+
+Solve: TypeAlias = Callable[[Layer, Array, GramMatrix, Select, float], tuple[Array, Mask]]
+"""The new weights of a layer and which of them stay, (G, O, I, K) both, from its real values in that form, the Gram
+matrix of its input, how to select, and the sparsity."""
 
 
 def _nothing(analysis: Analysis) -> Iterable[Request]:
@@ -33,7 +42,9 @@ class Criterion:
 
     `needs` are the statistics that it reads. `data` says what it takes beyond weights: calibration samples, labels
     with them, or runs of the model (`Evidence.divergence`). `elements` judges single weights, for granularities below
-    the channel; None where the criterion has nothing to say of them. `about` is one line with its source.
+    the channel; None where the criterion has nothing to say of them. `solve` masks a whole layer and repairs what
+    stays, instead of `elements`. `compare` says what single weights are weighed against: the layer, or their
+    output alone. `about` is one line with its source.
     """
 
     name: str
@@ -42,3 +53,5 @@ class Criterion:
     needs: Callable[[Analysis], Iterable[Request]] = _nothing
     data: Literal["weights", "samples", "labels", "runs"] = "weights"
     elements: Elements | None = None
+    solve: Solve | None = None
+    compare: Literal["layer", "output"] = "layer"
