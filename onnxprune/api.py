@@ -20,9 +20,11 @@ from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.plan import Plan
 from onnxprune.probing import IsolatedProber
 from onnxprune.report import Inspection, Report, inspection_of, report_of
+from onnxprune.rules.facts import inexact_kinds
 from onnxprune.sparsity import embedded, granularity_of, unmet
+from onnxprune.trials import feeds_for
 from onnxprune.unit import Unit, Watch
-from onnxprune.verification import Verdict, Verifier, feeds_for
+from onnxprune.verification import Verdict, Verifier
 
 __all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "shrink", "verify"]
 
@@ -93,19 +95,32 @@ def shrink(model: ModelLike, output: str | Path | None = None, *, watch: Watch |
     return prune(model, output, pipeline="shrink", watch=watch, **options)
 
 
-def inspect(model: ModelLike, *, size: Sequence[str] | str = (), probe: bool = False) -> Inspection:
+def inspect(
+    model: ModelLike,
+    *,
+    size: Sequence[str] | str = (),
+    allow_inexact: Sequence[str] | str = (),
+    probe: bool = False,
+) -> Inspection:
     """What could be pruned: groups with their sites and costs, and everything that is fixed, with the reason.
 
-    `size` gives example sizes of symbolic dimensions (`"height=320"`); `probe` runs nodes that no rule knows.
+    `size` gives example sizes of symbolic dimensions (`"height=320"`); `allow_inexact` is that of `prune`; `probe` runs
+    nodes that no rule knows.
     """
-    return inspection_of(_analysed(model, size, probe))
+    return inspection_of(_analysed(model, size, allow_inexact, probe))
 
 
 def explain(
-    model: ModelLike, name: str, other: str | None = None, *, size: Sequence[str] | str = (), probe: bool = False
+    model: ModelLike,
+    name: str,
+    other: str | None = None,
+    *,
+    size: Sequence[str] | str = (),
+    allow_inexact: Sequence[str] | str = (),
+    probe: bool = False,
 ) -> list[Explanation]:
     """Why a group, tensor or node can or cannot be pruned; with `other`, why the two are pruned together."""
-    analysis = _analysed(model, size, probe)
+    analysis = _analysed(model, size, allow_inexact, probe)
     return _explain(analysis, name) if other is None else _coupling(analysis, name, other)
 
 
@@ -124,9 +139,8 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     stamp.check_origin(pruned, original)
     analysis = analyse(original, sizes, allow=frozenset(stated["allow"]), prober=_prober(stated["probe"]))
     plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
-    with Verifier(
-        analysis, feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes), threads
-    ) as verifier:
+    feeds = feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes)
+    with Verifier(analysis, feeds, threads, seed=seed) as verifier:
         if not stated["masks"]:
             return verifier.check_without(dropped, pruned) if dropped else verifier.check(plan, pruned)
         whole = embedded(analysis, plan, pruned)
@@ -176,8 +190,9 @@ def _pipeline_of(granularity: str) -> str:
     return "mask"
 
 
-def _analysed(model: ModelLike, size: Sequence[str] | str, probe: bool) -> Analysis:
-    return analyse(load(model), _sizes(size), prober=_prober(probe))
+def _analysed(model: ModelLike, size: Sequence[str] | str, allow_inexact: Sequence[str] | str, probe: bool) -> Analysis:
+    kinds = inexact_kinds(_texts(allow_inexact))
+    return analyse(load(model), _sizes(size), allow=kinds, prober=_prober(probe))
 
 
 def _prober(wanted: bool) -> Prober | None:
@@ -185,4 +200,8 @@ def _prober(wanted: bool) -> Prober | None:
 
 
 def _sizes(size: Sequence[str] | str) -> dict[str, int]:
-    return parse_sizes((size,) if isinstance(size, str) else size)
+    return parse_sizes(_texts(size))
+
+
+def _texts(given: Sequence[str] | str) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given

@@ -15,7 +15,7 @@ from onnxprune.runtime.layers import LayerTimes, layer_times
 from onnxprune.runtime.machine import this_machine
 from onnxprune.runtime.memory import Memory, peak_memory
 from onnxprune.runtime.timing import Timing, measure
-from onnxprune.verification import feeds_for
+from onnxprune.trials import one_feed
 from onnxprune.weights import parameters
 
 __all__ = ["SCHEMA_VERSION", "Bench", "BenchRow", "bench"]
@@ -156,7 +156,7 @@ def _feed(
     model: Model, sizes: Mapping[str, int] | None, samples: Samples | None, seed: int, batch: int
 ) -> dict[str, Array]:
     own = {name: size for name, size in (sizes or {}).items() if name in symbols(model)}
-    return feeds_for(model, infer(model, own).sizes, samples, seed, batches=(batch,))[-1]
+    return one_feed(model, infer(model, own).sizes, samples, seed, batch)
 
 
 def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> BenchRow:

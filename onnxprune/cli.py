@@ -49,6 +49,12 @@ size_flag = click.option(
     metavar="NAME=N",
     help="Size of a symbolic dimension, such as height=320. Repeatable.",
 )
+inexact_flag = click.option(
+    "--allow-inexact",
+    multiple=True,
+    metavar="KIND[,KIND]",
+    help="Show it with what norms, reductions or softmax fix opened: norm, reduce, softmax. Repeatable.",
+)
 probe_flag = click.option(
     "--probe", is_flag=True, help="Run nodes that no rule knows alone, to infer which dimensions they carry unchanged."
 )
@@ -201,10 +207,18 @@ def _run_pipeline(
 @cli.command()
 @click.argument("model")
 @size_flag
+@inexact_flag
 @probe_flag
 @json_flag
 @quiet_flag
-def inspect(model: str, size: Sequence[str], probe: bool, json_path: str | None, quiet: bool) -> None:
+def inspect(
+    model: str,
+    size: Sequence[str],
+    allow_inexact: Sequence[str],
+    probe: bool,
+    json_path: str | None,
+    quiet: bool,
+) -> None:
     """Show what can be pruned in MODEL: groups, their weights and costs, and what is fixed and why."""
     from onnxprune import api
 
@@ -212,7 +226,7 @@ def inspect(model: str, size: Sequence[str], probe: bool, json_path: str | None,
     _check_json(json_path, source.files)
     with _progress(quiet) as watch:
         watch("analyse", 0, 0)
-        inspection = api.inspect(source, size=size, probe=probe)
+        inspection = api.inspect(source, size=size, allow_inexact=allow_inexact, probe=probe)
     _write_json(json_path, inspection.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_inspection
@@ -225,8 +239,11 @@ def inspect(model: str, size: Sequence[str], probe: bool, json_path: str | None,
 @click.argument("name")
 @click.argument("other", metavar="[NAME]", required=False)
 @size_flag
+@inexact_flag
 @probe_flag
-def explain(model: str, name: str, other: str | None, size: Sequence[str], probe: bool) -> None:
+def explain(
+    model: str, name: str, other: str | None, size: Sequence[str], allow_inexact: Sequence[str], probe: bool
+) -> None:
     """Explain why NAME is fixed or prunable, or why two NAMEs are pruned together.
 
     A NAME is that of a group (see 'onnxprune inspect'), a tensor or a node.
@@ -235,7 +252,7 @@ def explain(model: str, name: str, other: str | None, size: Sequence[str], probe
 
     with _progress(quiet=False) as watch:
         watch("analyse", 0, 0)
-        explanations = api.explain(model, name, other, size=size, probe=probe)
+        explanations = api.explain(model, name, other, size=size, allow_inexact=allow_inexact, probe=probe)
     for explanation in explanations:
         click.echo(str(explanation))
 

@@ -165,13 +165,15 @@ class _Numbers:
 
 def _correct_numbers(cut: Cut, edit: Edit, numbers: _Numbers) -> set[tuple[int, int]]:
     """Make every number that counts or indexes a cut dimension right; returns the (node, input) pairs spoken for."""
-    covered: set[tuple[int, int]] = set()
-    for statement in cut.analysis.notes(Counts, Indexes):
+    indices: dict[tuple[int, int], list[Indexes]] = defaultdict(list)
+    for statement in cut.analysis.notes(Indexes):
+        assert isinstance(statement.fact, Indexes)
+        indices[statement.node, statement.fact.operand].append(statement.fact)
+    for (index, operand), facts in indices.items():
+        _renumber(cut, edit, index, operand, facts)
+    covered = set(indices)
+    for statement in cut.analysis.notes(Counts):
         node, fact = cut.model.nodes[statement.node], statement.fact
-        if isinstance(fact, Indexes):
-            covered.add((node.index, fact.operand))
-            _renumber(cut, edit, node.index, fact)
-            continue
         assert isinstance(fact, Counts)
         if isinstance(fact.place, Operand):
             covered.add((node.index, fact.place.index))
@@ -322,19 +324,22 @@ def _as_reshape_target(cut: Cut, node: int, wanted: Array, dynamic: Array) -> Ar
     return np.asarray(target)
 
 
-def _renumber(cut: Cut, edit: Edit, node: int, fact: Indexes) -> None:
-    kept = cut.mask_of(cut.analysis.type_of(fact.dim))
-    if kept is None:
-        return
-    name = cut.model.nodes[node].inputs[fact.operand]
+def _renumber(cut: Cut, edit: Edit, node: int, operand: int, facts: Sequence[Indexes]) -> None:
+    """Indices that stay are the places that what they point to has now."""
+    name = cut.model.nodes[node].inputs[operand]
     indices = cut.analysis.shapes.number[name]
     for axis, m in enumerate(cut.masks(name)):
         if m is not None:
             indices = np.compress(m, indices, axis=axis)
-    place = np.cumsum(kept) - 1
-    renumbered = place[np.where(indices < 0, indices + len(kept), indices)].astype(indices.dtype)
-    if not np.array_equal(renumbered, cut.analysis.shapes.number[name]):
-        edit.connect(node, fact.operand, edit.add(f"{name}__renumbered", renumbered))
+    renumbered = indices.copy()
+    for fact in facts:
+        kept = cut.mask_of(cut.analysis.type_of(fact.dim))
+        if kept is not None:
+            part = ... if fact.component is None else (..., fact.component)
+            values = indices[part]
+            renumbered[part] = (np.cumsum(kept) - 1)[np.where(values < 0, values + len(kept), values)]
+    if not np.array_equal(renumbered, indices):
+        edit.connect(node, operand, edit.add(f"{name}__renumbered", renumbered))
 
 
 def _keep_values(cut: Cut, edit: Edit, numbers: _Numbers, covered: set[tuple[int, int]]) -> None:

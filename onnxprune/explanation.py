@@ -97,9 +97,8 @@ def explain(analysis: Analysis, name: str) -> list[Explanation]:
                 path = _path_to_cause(analysis, (tensor, k), atom, cause)
                 found.append(Explanation(f"{label}{part}: fixed, {where}: {cause.reason}", path))
             elif atom in groups:
-                found.append(
-                    Explanation(f"{label}{part}: prunable, group {groups[atom].name!r}; {_cuts(groups[atom])}")
-                )
+                how = "prunable" if atom.id not in analysis.inexact else "prunable on request alone, not exactly"
+                found.append(Explanation(f"{label}{part}: {how}, group {groups[atom].name!r}; {_cuts(groups[atom])}"))
             else:
                 found.append(Explanation(f"{label}{part}: free, but no weight has it"))
     return found

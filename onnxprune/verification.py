@@ -7,7 +7,7 @@ without the runtime's optimisations: see `runtime.comparison`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -15,21 +15,18 @@ import numpy as np
 from onnxprune import cut
 from onnxprune.branches import Branch, silence
 from onnxprune.continuity import in_front
-from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import VerificationFailed
-from onnxprune.model import Array, Model, input_shapes, symbols, vocabulary
+from onnxprune.model import Array, Model
 from onnxprune.plan import Plan
 from onnxprune.runtime.change import Change, broken, change
 from onnxprune.runtime.comparison import Noise, compare, float_noise
 from onnxprune.runtime.failure import RunFailed
-from onnxprune.runtime.feeds import InputSpec, random_feeds
 from onnxprune.runtime.isolated import Isolated
+from onnxprune.trials import Feed, batch_of, sizes_of, tried
 
-__all__ = ["Verdict", "Verifier", "feeds_for"]
+__all__ = ["Verdict", "Verifier"]
 
-BATCHES = (1, 3)
-Feed = Mapping[str, Array]
 Outputs = list[dict[str, object]]
 
 
@@ -37,8 +34,9 @@ Outputs = list[dict[str, object]]
 class Verdict:
     """What a verification found: `max_error` is relative to the outputs' own scale, over `inputs` different inputs.
 
-    `batches` are the sizes of the first axis of these inputs; `left_out` says, a sentence each, on which inputs the
-    original itself does not run, so that nothing could be compared there.
+    `batches` are the sizes of the first axis of these inputs, `sizes` those of the symbolic dimensions of the first;
+    `left_out` says, a sentence each, on which inputs the original itself does not run, so that nothing could be
+    compared there.
 
     Where `exact` is false, more was changed, on request, than silencing can tell of: then `max_error` is that of the
     part that is exact, and `change` says how far the pruned model's outputs are from the original's.
@@ -52,51 +50,25 @@ class Verdict:
     left_out: tuple[str, ...] = ()
     exact: bool = True
     change: Change | None = None
-
-
-def feeds_for(
-    model: Model,
-    sizes: Mapping[str, int],
-    samples: Samples | None = None,
-    seed: int = 0,
-    batches: Sequence[int] = BATCHES,
-    others: Mapping[str, int] | None = None,
-) -> list[dict[str, Array]]:
-    """Inputs to compare two models on: random ones for each batch size (one, where the batch is fixed), and samples.
-
-    `sizes` gives example sizes of symbolic dimensions other than the batch. `others` gives a second set, which one
-    more input takes: what is right for one length alone is wrong.
-    """
-    dims = symbols(model)
-    free = [name for name, (_, axis) in dims.items() if axis == 0]
-    bounds = vocabulary(model)
-    turns = tuple(batches) if free else tuple(batches[:1])
-    chosen = [{**sizes, **dict.fromkeys(free, batch)} for batch in turns]
-    if others is not None:
-        chosen.append({**others, **dict.fromkeys(free, turns[0])})
-    feeds = []
-    for turn, own in enumerate(size for k, size in enumerate(chosen) if size not in chosen[:k]):
-        shapes = input_shapes(model, own)
-        specs = [InputSpec(info.name, info.dtype, shapes[info.name]) for info in model.inputs]
-        feeds.append(random_feeds(specs, bounds=bounds, seed=seed + turn))
-    if samples is not None:
-        feeds.extend(next(iter(samples.take(batch, seed).batches(batch))) for batch in turns)
-    return feeds
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Verifier:
     """Runs mask against shrink for one analysis; a context manager, because it keeps a child process.
 
     Inputs on which the original itself does not run (a batch size that the graph does not really take) are left
-    out. Errors: `VerificationFailed` when none is left.
+    out; where none is left, inputs of other sizes are tried. Errors: `VerificationFailed` when it runs on none.
     """
 
-    def __init__(self, analysis: Analysis, feeds: Sequence[Feed], threads: int = 1, timeout: float = 600.0) -> None:
+    def __init__(
+        self, analysis: Analysis, feeds: Sequence[Feed], threads: int = 1, timeout: float = 600.0, seed: int = 0
+    ) -> None:
         self.analysis = analysis
         self._process = Isolated(threads=threads, timeout=timeout)
         self._feeds = list(feeds)
         self._own_noise: Noise | None = None
-        self._left_out: dict[str, None] = {}
+        self._left_out: tuple[str, ...] = ()
+        self._seed = seed
 
     def __enter__(self) -> Verifier:
         self._process.__enter__()
@@ -179,8 +151,9 @@ class Verifier:
         return self._verdict(False, float("inf"), detail)
 
     def _verdict(self, passed: bool, max_error: float, detail: str) -> Verdict:
-        batches = tuple(dict.fromkeys(_batch(feed) for feed in self._feeds))
-        return Verdict(passed, max_error, len(self._feeds), batches, detail, tuple(self._left_out))
+        batches = tuple(dict.fromkeys(batch_of(feed) for feed in self._feeds))
+        return Verdict(passed, max_error, len(self._feeds), batches, detail, self._left_out,
+                       sizes=sizes_of(self.analysis.model, self._feeds[0]))  # fmt: skip
 
     def faults(self, plan: Plan, on_check: Callable[[int], None] | None = None) -> frozenset[int]:
         """The atoms whose cut breaks the theorem: groups join half by half, and one that breaks it is at fault.
@@ -219,30 +192,18 @@ class Verifier:
         return self._own_noise
 
     def _runnable(self, original: Model) -> list[Feed]:
-        """The inputs on which the original runs."""
-        kept, reason = [], ""
-        for feed in self._feeds:
-            try:
-                self._process.run(original.to_bytes(), [feed])
-                kept.append(feed)
-            except RunFailed as failure:
-                reason = failure.reason
-                what = f"an input of batch {_batch(feed)}"
-                self._left_out[f"the original does not run on {what}, so nothing was verified there: {reason}"] = None
-        if not kept:
+        """The inputs on which the original runs, on other sizes where need be."""
+        found = tried(original, self._feeds, lambda feed: self._process.run(original.to_bytes(), [feed]), self._seed)
+        if not found.feeds:
             raise VerificationFailed(
                 f"the original model {original.source!r} does not run in ONNX Runtime on any input that was tried, "
-                f"so nothing can be proven of it: {reason}"
+                f"so nothing can be proven of it: {found.reason}"
             )
-        return kept
+        self._left_out = found.left_out
+        return found.feeds
 
     def _run(self, model: Model, optimise: bool = True) -> Outputs:
         return self._process.run(model.to_bytes(), self._feeds, optimise=optimise)
-
-
-def _batch(feed: Feed) -> int:
-    first = next(iter(feed.values()), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
 def _shaken(feed: Feed) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxprune.model import Array, Model, WeightInfo
-from onnxprune.quantization import along, quantized_operands
+from onnxprune.quantization import along, quantized_operands, unpacked
 
 __all__ = ["Weights", "is_parameter", "nonzeros", "parameters"]
 
@@ -50,11 +50,12 @@ def _rounded(wide: Array, dtype: np.dtype[Any]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How a tensor was quantized: names of its scale and zero point, and the axis that they run along."""
+    """How a tensor was quantized: names of its scale and zero point, the axis that they run along, bits in a byte."""
 
     scale: str
     zero_point: str
     axis: int
+    bits: int
 
 
 class Weights:
@@ -68,39 +69,74 @@ class Weights:
                 scale, zero_point = (
                     "" if k is None or k >= len(node.inputs) else node.inputs[k] for k in (how.scale, how.point)
                 )
-                name = node.inputs[how.operand]
-                if all(other in model.weights for other in (name, scale, zero_point) if other):
-                    self._quantized.setdefault(name, _Reading(scale, zero_point, how.axis))
+                name = node.inputs[how.operand] if how.operand < len(node.inputs) else ""
+                if name and all(other in model.weights for other in (name, scale, zero_point) if other):
+                    bits = how.bits if model.weights[name].dtype == np.uint8 else 0
+                    self._quantized.setdefault(name, _Reading(scale, zero_point, how.axis, bits))
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether the model says, in constants, what the stored numbers of a tensor stand for."""
+        return name in self._quantized
 
     def real(self, name: str) -> Array:
-        """The real values of a tensor, float32 or wider; read now and not kept."""
+        """The real values of a tensor, float32 or wider; read now and not kept.
+
+        It has the tensor's axes, and one more, at the end, where several numbers share a byte.
+        """
         stored = self._model.array(name)
         how = self._quantized.get(name)
         if how is None:
             return stored if stored.dtype in (np.float32, np.float64) else stored.astype(np.float32)
-        reals = stored.astype(np.float32) - self._zero_point(how, stored.shape)
+        numbers = unpacked(stored, how.bits) if how.bits else stored
+        reals = numbers.astype(np.float32) - self._zero_point(how, stored, numbers.shape)
         if how.scale:
-            reals *= along(self._model.array(how.scale).astype(np.float32), stored.shape, how.axis)
-        return np.asarray(reals)
+            scale = self._model.array(how.scale).astype(np.float32)
+            reals *= along(_rows(scale, stored) if how.bits else scale, numbers.shape, how.axis)
+        return np.asarray(_by_bytes(reals, stored) if how.bits else reals)
 
     def stored(self, name: str, reals: Array) -> Array:
         """How a tensor stores new real values; numbers that do not change keep their bits, and zero is exactly zero."""
         old, how = self._model.array(name), self._quantized.get(name)
         if how is None:
             return np.where(reals == self.real(name), old, reals.astype(old.dtype))
+        assert not how.bits, f"{name} has several numbers in a byte"
         scale = along(self._model.array(how.scale).astype(np.float32), old.shape, how.axis) if how.scale else 1.0
-        wide = reals / scale + self._zero_point(how, old.shape)
+        wide = reals / scale + self._zero_point(how, old, old.shape)
         return np.where(reals == self.real(name), old, _rounded(wide, old.dtype))
 
     def nonzeros(self, name: str) -> int:
-        """How many real values of a tensor are not zero."""
+        """How many values of a tensor are not zero; where several share a byte, how many bytes hold one that is not."""
         stored = self._model.array(name)
         how = self._quantized.get(name)
         if how is None:
             return int(np.count_nonzero(stored))
-        return int(np.count_nonzero(stored.astype(np.float32) != self._zero_point(how, stored.shape)))
+        numbers = unpacked(stored, how.bits) if how.bits else stored
+        filled = numbers.astype(np.float32) != self._zero_point(how, stored, numbers.shape)
+        if how.bits:
+            filled = _by_bytes(filled, stored).any(axis=-1)
+        return int(np.count_nonzero(filled)) * int(stored.size // max(filled.size, 1))
 
-    def _zero_point(self, how: _Reading, shape: tuple[int, ...]) -> Array:
+    def _zero_point(self, how: _Reading, stored: Array, shape: tuple[int, ...]) -> Array:
+        """What stands for 0, in a form that broadcasts to the unpacked numbers of `stored`."""
         if not how.zero_point:
-            return np.zeros((), dtype=np.float32)
-        return along(self._model.array(how.zero_point).astype(np.float32), shape, how.axis)
+            return np.asarray(2 ** (how.bits - 1) if how.bits else 0, dtype=np.float32)
+        point = self._model.array(how.zero_point)
+        if how.bits:
+            scale = _rows(self._model.array(how.scale), stored)
+            if point.dtype == np.uint8:
+                rows = point.reshape(*(scale.shape[:-2] if scale.shape[-1] == 1 else scale.shape[:-1]), -1)
+                count = scale.shape[-2] if scale.shape[-1] == 1 else scale.shape[-1]
+                point = unpacked(rows, how.bits)[..., :count]
+            point = point.reshape(scale.shape)
+        return along(point.astype(np.float32), shape, how.axis)
+
+
+def _rows(parameter: Array, stored: Array) -> Array:
+    """One number for each row of a packed tensor along its last axis, or as it is where it has as many axes."""
+    return parameter if parameter.ndim == stored.ndim else parameter.reshape(*stored.shape[:-1], 1)
+
+
+def _by_bytes(numbers: Array, stored: Array) -> Array:
+    """The numbers of each byte on an axis of their own; those that are no part of one byte all on that axis."""
+    bytes_of = stored.shape[-1] if stored.shape[-1] and numbers.shape[-1] % stored.shape[-1] == 0 else 1
+    return numbers.reshape(*stored.shape[:-1], bytes_of, -1)

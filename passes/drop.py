@@ -49,7 +49,8 @@ class Drop:
         """Find, rank, drop, verify."""
         from onnxprune.branches import branches_of, drop
         from onnxprune.plan import Plan
-        from onnxprune.verification import Verifier, feeds_for
+        from onnxprune.trials import feeds_for
+        from onnxprune.verification import Verifier
 
         assert unit.analysis is not None
         analysis = unit.analysis
@@ -57,7 +58,7 @@ class Drop:
         feeds = feeds_for(
             unit.source, analysis.shapes.sizes, unit.samples, self.seed, others=analysis.shapes.other_sizes
         )
-        with Verifier(analysis, feeds, self.threads) as verifier:
+        with Verifier(analysis, feeds, self.threads, seed=self.seed) as verifier:
             effects = self._effects(unit, branches, verifier)
             ranked = sorted(branches, key=lambda b: (effects[b.name], b.node))
             dropped = ranked[: round(self.sparsity * len(branches))]

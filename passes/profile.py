@@ -34,11 +34,12 @@ class Profile:
             return unit
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.runtime.timing import measure
-        from onnxprune.verification import feeds_for
+        from onnxprune.trials import one_feed
 
         assert unit.analysis is not None
         assert unit.model is not None
-        feed = feeds_for(unit.source, unit.analysis.shapes.sizes, unit.samples, self.seed, batches=(1,))[-1]
+        sizes = unit.analysis.shapes.sizes if unit.verdict is None else unit.verdict.sizes
+        feed = one_feed(unit.source, sizes, unit.samples, self.seed)
         try:
             timing = measure(
                 [unit.source.to_bytes(), unit.model.to_bytes()],

@@ -53,24 +53,19 @@ class Select:
                 f"--granularity {self.granularity!r}: a pipeline with a pass 'select' has {', '.join(GRANULARITIES)}; "
                 "residual branches have the pipeline 'branch', masks of weights have 'mask'"
             )
-        from onnxprune.rules.facts import INEXACT
+        from onnxprune.rules.facts import inexact_kinds
 
-        for kind in self._kinds:
-            if kind not in INEXACT:
-                raise UsageError(f"--allow-inexact {kind!r}: expected one or several of {', '.join(INEXACT)}")
-
-    @property
-    def _kinds(self) -> frozenset[str]:
-        return frozenset(kind.strip() for text in self.allow_inexact for kind in text.split(","))
+        inexact_kinds(self.allow_inexact)  # one that there is not is told before anything runs
 
     def run(self, unit: Unit) -> Unit:
         """Filter the groups; a pattern that matches nothing is a mistake of the user's."""
         from onnxprune.dependency import analyse
+        from onnxprune.rules.facts import inexact_kinds
 
         assert unit.analysis is not None
-        if self._kinds:
-            known = unit.analysis
-            again = analyse(unit.source, known.shapes.sizes, allow=self._kinds, prober=known.prober)
+        if self.allow_inexact:
+            known, kinds = unit.analysis, inexact_kinds(self.allow_inexact)
+            again = analyse(unit.source, known.shapes.sizes, allow=kinds, prober=known.prober)
             unit = replace(unit, analysis=again)
         assert unit.analysis is not None
         included = self._matching(unit, self.include) if self.include else set(unit.analysis.groups)

@@ -9,6 +9,10 @@ from onnxprune.unit import Unit
 
 __all__ = ["Shrink"]
 
+OVERRIDABLE = (
+    "weights that are graph inputs as well were cut: a caller that feeds one of them must feed it in its new shape"
+)
+
 
 @dataclass(frozen=True)
 class Shrink:
@@ -24,4 +28,9 @@ class Shrink:
 
         assert unit.analysis is not None
         assert unit.plan is not None
-        return replace(unit, model=cut.shrink(unit.analysis, unit.plan))
+        model = cut.shrink(unit.analysis, unit.plan)
+        source, notes = unit.source.weights, unit.notes
+        if any(name in model.weights and model.weights[name].shape != source[name].shape
+               for name in unit.source.overridable):  # fmt: skip
+            notes = tuple(dict.fromkeys((*notes, OVERRIDABLE)))
+        return replace(unit, model=model, notes=notes)

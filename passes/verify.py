@@ -29,13 +29,14 @@ class Verify:
     def run(self, unit: Unit) -> Unit:
         """Check; find and exclude the groups at fault; give up only when that does not help."""
         from onnxprune import cut
-        from onnxprune.verification import Verifier, feeds_for
+        from onnxprune.trials import feeds_for
+        from onnxprune.verification import Verifier
 
         assert unit.analysis is not None
         assert unit.plan is not None
         shapes = unit.analysis.shapes
         feeds = feeds_for(unit.source, shapes.sizes, unit.samples, self.seed, others=shapes.other_sizes)
-        with Verifier(unit.analysis, feeds, self.threads) as verifier:
+        with Verifier(unit.analysis, feeds, self.threads, seed=self.seed) as verifier:
             verdict = verifier.check(unit.plan, unit.model)
             notes = tuple(dict.fromkeys((*unit.notes, *verdict.left_out)))
             if verdict.passed:

@@ -12,6 +12,7 @@ from onnxprune import cut
 from onnxprune.dependency import analyse
 from onnxprune.model import Model
 from onnxprune.model.nesting import bodies
+from onnxprune.model.versions import means_the_same
 from onnxprune.plan import Plan
 from onnxprune.testing import build, cut_sizes, random_keep, reasons, theorem
 
@@ -56,9 +57,12 @@ def calls(model: Model) -> list[str]:
         ("h = MatMul(x, W[6,8]); k = my.Heads(h); g = my.Act(k)", [ACT, HEADS], {"W": 2, "W#2": 4}, ["Act"]),
         ("h = MatMul(x, W[6,8]); g = my.Bias(h)", [BIAS], {"W": 8}, []),
         ("h = MatMul(x, W[6,8]); k = my.Bias(h); m = MatMul(k, U[8,8]); g = my.Bias(m)", [BIAS], {"W": 8, "U": 8}, []),
+        ("h = MatMul(x, W[6,8]); g = my.Act(h)", [ACT.replace("17", "13")], {"W": 8}, ["Act"]),
+        ("h = MatMul(x, W[6,8]); g = my.Bias(h)", [BIAS.replace("17", "13")], {"W": 8}, []),
     ],
     ids=["pure", "with an attribute", "an operand is the weight", "several", "nested", "a number inside",
-         "a weight inside", "one body for two sizes"],
+         "a weight inside", "one body for two sizes",
+         "an older opset", "a weight inside of an older opset"],
 )  # fmt: skip
 def test_functions_are_followed(body: str, functions: list[str], sizes: dict[str, int], left: list[str]) -> None:
     """What passes through a call is prunable, proven; calls whose body needs no change are still calls."""
@@ -119,7 +123,7 @@ def test_a_call_that_no_cut_touches_stays() -> None:
     ("body", "functions", "reason"),
     [
         ("g = my.Soft(h)", [SOFT], "Softmax mixes its indices"),
-        ("g = my.Act(h)", [ACT.replace("17", "16")], "no rule for my::Act"),
+        ("g = my.Soft(h)", [SOFT.replace("17", "11")], "no rule for my::Soft"),
         ("g = my.Act(h)", [f"{HEAD} Act (a) => (b) {{ b = my.Act(a) }}"], "no rule for my::Act"),
     ],
     ids=["a body that mixes", "another opset", "a function that calls itself"],
@@ -129,6 +133,17 @@ def test_functions_that_are_refused(body: str, functions: list[str], reason: str
     model = with_functions(f"x[N,6] -> y; h = MatMul(x, W[6,8]); {body}; y = MatMul(g, V[8,4])", functions)
     assert cut_sizes(model) == {}
     assert reasons(model)["W.1"] == reason
+
+
+@pytest.mark.parametrize(
+    ("op_type", "one", "other", "same"),
+    [("Relu", 13, 14, True), ("Add", 13, 17, True), ("Add", 6, 7, False), ("Softmax", 11, 13, False),
+     ("Reshape", 13, 14, False), ("GroupNormalization", 18, 21, False), ("MatMul", 13, 20, True),
+     ("Nothing", 1, 2, False)],
+)  # fmt: skip
+def test_versions_of_an_operator(op_type: str, one: int, other: int, same: bool) -> None:
+    """More types are no other meaning; another default, attribute or operand may be."""
+    assert means_the_same(op_type, "", one, other) is same
 
 
 def test_a_default_of_an_attribute_is_used() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from onnxprune.errors import UsageError
 from onnxprune.model import Edit, Model
 from onnxprune.runtime.change import broken, change
 from onnxprune.testing import build, theorem
+from tests.commands import Commands
 
 NORMED = """
     x[N,5,6] -> y
@@ -96,6 +98,21 @@ def test_an_unknown_kind_is_refused() -> None:
     """The mistake is named, and what there is."""
     with pytest.raises(UsageError, match=r"'norms'.*norm, reduce, softmax"):
         api.prune(build(NORMED), allow_inexact="norm,norms")
+    with pytest.raises(UsageError, match=r"'norms'.*norm, reduce, softmax"):
+        api.inspect(build(NORMED), allow_inexact=("norms",))
+
+
+def test_what_it_would_open_can_be_seen_before(onnxprune: Commands, desk: Path) -> None:
+    """`inspect` and `explain` take the same option: what is opened is marked, what is exact is not."""
+    build(NORMED).save("normed.onnx")
+    found = {g.name: g.exact for g in api.inspect("normed.onnx", allow_inexact="norm").groups}
+    assert found == {"A": True, "W": False}
+    assert all(g.exact for g in api.inspect("normed.onnx").groups)
+    assert "channel, not exact" in onnxprune("inspect", "normed.onnx", "--allow-inexact", "norm").out
+    assert "not exact" not in onnxprune("inspect", "normed.onnx").out
+    opened = onnxprune("explain", "normed.onnx", "V", "--allow-inexact", "norm,reduce").out
+    assert "prunable on request alone, not exactly, group 'W'" in opened
+    assert "its indices share the statistics" in onnxprune("explain", "normed.onnx", "V").out
 
 
 def test_a_norm_in_pieces_agrees_with_its_mask() -> None:

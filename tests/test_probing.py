@@ -64,7 +64,8 @@ def test_what_is_carried_unchanged_is_found_and_proven(op_type: str, middle: str
     """An operator whose rule is taken away is pruned through all the same, and the theorem holds."""
     from onnxprune.plan import Plan
     from onnxprune.testing import random_keep
-    from onnxprune.verification import Verifier, feeds_for
+    from onnxprune.trials import feeds_for
+    from onnxprune.verification import Verifier
 
     model = build(CNN.format(middle=middle.replace("; ", "\n")))
     analysis = analyse(model, rules=without(op_type), prober=prober)

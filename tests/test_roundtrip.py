@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnxprune import cut
+from onnxprune import api, cut
 from onnxprune.dependency import Analysis, analyse
 from onnxprune.dimensions import atoms
 from onnxprune.model import Model
 from onnxprune.plan import Plan
+from onnxprune.runtime.session import Session
 from onnxprune.testing import build, random_keep
 
 MODELS = sorted(path.name for path in (Path(__file__).parent.parent / "models").glob("*.onnx"))
@@ -162,6 +163,22 @@ def test_an_initializer_that_is_a_graph_input_states_its_new_shape() -> None:
     assert stated["W"] == [2, 3, 3, 3]
     assert stated["V"] == [4, 2, 1, 1]
     assert after.ir_version == 3
+
+
+def test_a_weight_that_a_caller_may_replace_is_cut_and_stays_replaceable() -> None:
+    """From IR version 4 on such a weight is a default value. It is cut, its stated shape follows, and the note says
+    what that means to who feeds it; what is dead in it is not removed by `shrink`, for another value may be fed."""
+    proto = build("x[N,3,6,6] -> y; h = Conv(x, W[8,3,3,3]); y = Conv(h, V[4,8,1,1])", opset=8, ir_version=3).to_proto()
+    proto.ir_version = 8
+    result = api.prune(proto, sparsity=0.5, rounds=0, round_to="1")
+    assert result.model.weights["V"].shape == (4, 4, 1, 1)
+    assert result.model.overridable == {"V", "W"}
+    assert [note for note in result.report.notes if "feeds one of them" in note]
+    feed = {"x": np.ones((2, 3, 6, 6), np.float32), "V": np.zeros((4, 4, 1, 1), np.float32)}
+    assert not Session(result.model.to_bytes()).run(feed)["y"].any()
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    assert api.shrink(proto, rounds=0).model.weights["V"].shape == (4, 8, 1, 1)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.float32])

@@ -16,7 +16,8 @@ from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.quantization import along
 from onnxprune.testing import build, cut_sizes, random_keep, theorem
-from onnxprune.verification import Verifier, feeds_for
+from onnxprune.trials import feeds_for
+from onnxprune.verification import Verifier
 from onnxprune.weights import Weights, parameters
 from tests.rules.tables import Cuts, each, prove
 from tools.variants import FORMS, feeds_of, variant

@@ -20,7 +20,8 @@ from onnxprune.rules.elementwise import carry
 from onnxprune.rules.facts import Counts, Fact
 from onnxprune.rules.registry import Rule, RuleFunction
 from onnxprune.testing import build
-from onnxprune.verification import Verifier, feeds_for
+from onnxprune.trials import feeds_for
+from onnxprune.verification import Verifier
 from tests.commands import Commands
 
 MIXED = """

@@ -46,6 +46,11 @@ CUTS = [
          {"W": 8, "A": 3, "B": 5}),
     Cuts("a weight and an update of low rank", f"{WIDE}; p = MatMul(A[8,3], B[3,5]); s = Mul(p, 0.5);"
          "v = Add(U[8,5], s); g = MatMul(h, v); y = MatMul(g, V[5,4])", {"W": 8, "A": 3, "B": 5}),
+    Cuts("standardised, and quantized on the way and at its end", "x[N,3,6,6] -> y;"
+         "m = ReduceMean<axes=[1,2,3]>(W[8,3,3,3]); d = Sub(W, m); e = QuantizeLinear(d, 0.1, 0:int8);"
+         "f = DequantizeLinear(e, 0.1, 0:int8); q = Mul(f, f); v = ReduceMean<axes=[1,2,3]>(q); s = Sqrt(v);"
+         "w = Div(d, s); i = QuantizeLinear(w, 0.05, 0:int8); j = DequantizeLinear(i, 0.05, 0:int8);"
+         "h = Conv(x, j); y = Conv(h, V[4,8,1,1])", {"DequantizeLinear_9": 8}),
     Cuts("standardised", STANDARD, {"Conv_6": 8, "Conv_9": 5}),
     Cuts("scaled by its norm over the axis that is read", f"{WIDE}; n = ReduceSumSquare<axes=[0],keepdims=1>(U[8,5]);"
          "s = Sqrt(n); d = Div(U, s); v = Mul(G[5], d); g = MatMul(h, v); y = MatMul(g, V[5,4])",
@@ -70,6 +75,9 @@ REFUSES = [
     Refuses("a quantized weight stays one", "x[N,5] -> y; h = MatMul(x, W[5,8]); "
             "u = DequantizeLinear<axis=0,block_size=4>(Q[8,6]:int8, S[2,6]); y = MatMul(h, u)",
             {"W.1": "blocks"}, 21),
+    Refuses("a quantized weight that is standardised stays quantized", f"{WIDE};"
+            "u = DequantizeLinear(Q[8,6]:int8, 0.1);"
+            "m = ReduceMean<axes=[0]>(u); d = Sub(u, m); y = MatMul(h, d)", {"W.1": "ReduceMean"}),
     Refuses("a computed weight that is an output as well", "x[N,6] -> y, v; h = MatMul(x, W[6,8]);"
             "v = Softmax<axis=0>(U[8,5]); y = MatMul(h, v)", {"W.1": "Softmax mixes"}),
 ]  # fmt: skip

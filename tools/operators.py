@@ -2,26 +2,38 @@
 
     python tools/operators.py [--check]
 
-The standard is that of the installed onnx; of `com.microsoft`, the operators that have a rule are listed. With
-`--check` nothing is written, and it ends with 1 if the page is not current.
+The standard is that of the installed onnx; `com.microsoft` is what the installed ONNX Runtime knows, with a mark where
+it has a CPU kernel. With `--check` nothing is written, and it ends with 1 if the page is not current.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from onnxprune.rules import Rule, registry
 
-__all__ = ["PAGE", "Row", "page", "rows"]
+__all__ = ["PAGE", "STATED_FOR", "Row", "page", "rows", "runtime_rows"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "operators.md"
 RUNTIME = "com.microsoft"
+STATED_FOR = (
+    f"## The standard, opset {onnx.defs.onnx_opset_version()}\n",
+    f"## {RUNTIME}, ONNX Runtime {onnxruntime.__version__} on {platform.machine()}\n",
+)
+CPU = "CPUExecutionProvider"
+NO_KERNEL = """\
+The rule of an operator without a CPU kernel is proven on a function that writes the operator out; a model of such nodes
+is verified where it runs. What has a kernel and no rule is written neither by an optimiser of ONNX Runtime nor by an
+exporter that we know."""
 NOT_BY_RULE = {"Constant": "its value is a weight, as an initializer is"}
 
 HEAD = """\
@@ -36,12 +48,17 @@ says so. Written by `python tools/operators.py`; a test keeps it current. See
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operator: its newest version (0: not of the standard) and what is said of it; `kind` is what it counts as."""
+    """One operator, what is said of it, and the `kind` that it counts as.
+
+    `version` is its newest one in the standard; 0 where a runtime that does not have the standard's names it.
+    `runs` says whether ONNX Runtime has a CPU kernel for it.
+    """
 
     name: str
     version: int
     kind: str
     said: str
+    runs: bool = True
 
 
 def rows() -> Iterator[Row]:
@@ -66,22 +83,37 @@ def _said(rule: Rule | None) -> tuple[str, str]:
     return "rule", f"{first} `{rule.function.__module__.removeprefix('onnxprune.rules.')}.py`"
 
 
+def runtime_rows() -> Iterator[Row]:
+    """Every operator of `com.microsoft` that the installed ONNX Runtime or a rule knows, by name."""
+    kernels = {k.op_name for k in runtime.get_all_opkernel_def() if k.domain == RUNTIME and k.provider == CPU}
+    known = {s.name for s in runtime.get_all_operator_schema() if s.domain == RUNTIME}
+    known.update(rule.op_type for rule in registry if rule.domain == RUNTIME)
+    for name in sorted(known):
+        yield Row(name, 0, *_said(registry.find(RUNTIME, name, 1)), name in kernels)
+
+
+def _counted(found: list[Row]) -> str:
+    counts = {kind: sum(row.kind == kind for row in found) for kind in ("rule", "nature", "no rule")}
+    return (
+        f"{len(found)} operators: {counts['rule']} have a rule, {counts['nature']} are fixed by nature, "
+        f"{counts['no rule']} have no rule.\n"
+    )
+
+
 def page() -> str:
-    """The text of docs/operators.md for the installed onnx."""
-    standard = list(rows())
-    counted = {kind: sum(row.kind == kind for row in standard) for kind in ("rule", "nature", "no rule")}
+    """The text of docs/operators.md for the installed onnx and ONNX Runtime."""
+    standard, others = list(rows()), list(runtime_rows())
     parts = [
         HEAD,
-        f"## The standard, opset {onnx.defs.onnx_opset_version()}\n",
-        f"{len(standard)} operators: {counted['rule']} have a rule, {counted['nature']} are fixed by nature, "
-        f"{counted['no rule']} have no rule.\n",
+        STATED_FOR[0],
+        _counted(standard),
         "| operator | version | what is said of it |\n|---|---|---|",
         *(f"| {row.name} | {row.version} | {row.said} |" for row in standard),
+        f"\n{STATED_FOR[1]}",
+        f"{_counted(others)}\n{NO_KERNEL}\n",
+        "| operator | CPU | what is said of it |\n|---|---|---|",
+        *(f"| {row.name} | {'yes' if row.runs else ''} | {row.said} |" for row in others),
     ]
-    runtime = sorted((r.op_type, r) for r in registry if r.domain == RUNTIME)
-    if runtime:
-        parts += [f"\n## {RUNTIME}\n", "| operator | what is said of it |\n|---|---|"]
-        parts += [f"| {name} | {_said(rule)[1]} |" for name, rule in runtime]
     return "\n".join(parts) + "\n"
 
 

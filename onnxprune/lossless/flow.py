@@ -26,8 +26,6 @@ class Flow:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis, self.model = analysis, analysis.model
-        listed = {value.name for value in self.model.frame.graph.input}
-        self._overridable = listed & set(self.model.tensors) if self.model.frame.ir_version >= 4 else set()
         self._maker = {name: node for node in self.model.nodes for name in node.outputs}
         self._weights = Weights(self.model)
         self._constant: dict[str, bool] = {}
@@ -49,7 +47,7 @@ class Flow:
         if name not in self._constant:
             node = self._maker.get(name)
             if name in self.model.weights:
-                self._constant[name] = name not in self._overridable
+                self._constant[name] = name not in self.model.overridable
             elif node is None or not node.inputs or name != node.outputs[0] or node.op_type in DRAWN:
                 self._constant[name] = False
             else:
@@ -71,6 +69,15 @@ class Flow:
         with np.errstate(all="ignore"):
             made = evaluate(self.model.protos[node.index], inputs, self.model.opsets.get("", 1))
         return None if made is None else made[0]
+
+    def nonzeros(self, name: str) -> npt.NDArray[np.bool_] | None:
+        """Where a constant tensor is not zero; of stored integers, where they are not at a zero point that is known."""
+        array = self.array(name)
+        if array is None or array.dtype.kind in "fV":
+            return None if array is None else np.asarray(array != 0)
+        if name in self.model.weights and self._weights.is_quantized(name):
+            return np.asarray(self._weights.real(name) != 0)
+        return np.ones(array.shape, np.bool_)
 
     def contraction(self, node: Node) -> Contraction | None:
         """The contraction with a constant weight that a node is, or None."""
@@ -132,7 +139,7 @@ class Flow:
 
     def _of_weight(self, name: str) -> Values | None:
         info = self.model.weights[name]
-        if name not in self._overridable and info.dtype.kind in "biufV":
+        if name not in self.model.overridable and info.dtype.kind in "biufV":
             try:
                 return constant(self.model.array(name))
             except Unknowable:

@@ -172,10 +172,9 @@ def _bias(flow: Flow, node: Node, k: Contraction, users: Mapping[str, list[tuple
 def _operand(flow: Flow, node: Node, operand: int, axis: int) -> tuple[Booleans, Booleans]:
     """Where a weight is not zero, its read axis last; which indices of an operand that is none are always zero."""
     name = node.inputs[operand]
-    array = flow.array(name)
+    nonzero = flow.nonzeros(name)
     size = flow.analysis.axes[name][axis].size
-    if array is not None:  # stored integers are zero at their zero point, which the operator knows
-        nonzero = array != 0 if array.dtype.kind in "fV" else np.ones(array.shape, np.bool_)
+    if nonzero is not None:
         return np.moveaxis(nonzero, axis, -1), np.zeros(size, np.bool_)
     zero = _zero_along(flow, name, axis, size)
     if node.op_type == "MatMul" and node.domain == "" and operand == 0:

@@ -19,7 +19,7 @@ import numpy as np
 from onnxprune.lossless.contraction import Contraction
 from onnxprune.lossless.movement import MOVEMENT
 from onnxprune.lossless.seen import Seen, Transfer
-from onnxprune.lossless.values import Unknowable, Values, aligned, hash_rows, mixed, resized
+from onnxprune.lossless.values import Unknowable, Values, aligned, constant, hash_rows, mixed, resized
 from onnxprune.model import Array
 from onnxprune.rules import registry
 from onnxprune.rules.elementwise import broadcasting, unary
@@ -84,7 +84,11 @@ def dropout(seen: Seen) -> Values | None:
 
 
 def quantize(seen: Seen) -> Values | None:
-    """Index by index where there is one scale; weights are seen whole, where they are read."""
+    """Index by index where there is one scale; a stored bias is what it stands for; weights are seen where they are
+    read."""
+    stored = seen.array(seen.node.outputs[0]) if len(seen.out.shape) < 2 else None
+    if stored is not None:
+        return constant(stored)
     one = len(seen.inputs) > 1 and np.prod(seen.input(1).shape, dtype=np.int64) == 1
     return elementwise(seen) if one and seen.constant(0) is None else None
 

@@ -2,8 +2,8 @@
 
 from onnxprune.model.alone import Alone, Operand, Probed, Prober, apart
 from onnxprune.model.edit import Edit
-from onnxprune.model.inference import Shapes, infer, recompute
-from onnxprune.model.inputs import input_shapes, parse_sizes, symbols, vocabulary
+from onnxprune.model.inference import Shapes, example_sizes, infer, recompute
+from onnxprune.model.inputs import input_shapes, parse_sizes, switches, symbols, vocabulary
 from onnxprune.model.model import Model
 from onnxprune.model.node import Array, Body, Node, TensorInfo, WeightInfo
 from onnxprune.model.numbers import evaluate
@@ -25,6 +25,7 @@ __all__ = [
     "WeightInfo",
     "apart",
     "evaluate",
+    "example_sizes",
     "from_graph",
     "infer",
     "input_shapes",
@@ -32,6 +33,7 @@ __all__ = [
     "parse_sizes",
     "recompute",
     "swept",
+    "switches",
     "symbols",
     "vocabulary",
 ]

@@ -47,15 +47,20 @@ class Equivalent:
 _UNARY = Equivalent("Relu")
 _BIASED = Equivalent("Relu", added=(1,))
 _TABLE: Mapping[str, Equivalent] = {
-    **dict.fromkeys(("Affine", "Gelu", "ParametricSoftplus", "QuickGelu", "ScaledSiLU", "ScaledTanh",
-                     "ThresholdedRelu"), _UNARY),
+    **dict.fromkeys(("Affine", "BitmaskDropout", "Gelu", "ParametricSoftplus", "QuickGelu", "SampleOp", "ScaledSiLU",
+                     "ScaledTanh", "ThresholdedRelu"), _UNARY),
     **dict.fromkeys(("BiasGelu", "FastGelu"), _BIASED),
+    **dict.fromkeys(("BiasAdd", "BiasDropout", "BitmaskBiasDropout", "GatedAdd"), Equivalent("Relu", added=(1, 2))),
+    "BiasSoftmax": Equivalent("Softmax", added=(1,), opset=11),
     "ConvTransposeWithDynamicPads": Equivalent("ConvTranspose", (0, 1, 3)),
     "DequantizeLinear": Equivalent("Relu", like=1),
     "DynamicQuantizeMatMul": Equivalent("MatMul", (0, 1), added=(4,), ranges=(0,)),
     "FusedConv": Equivalent("Conv", (0, 1, 2), added=(3,)),
     "FusedGemm": Equivalent("Gemm", (0, 1, 2)),
     "FusedMatMul": Equivalent("MatMul", (0, 1)),
+    "FusedMatMulActivation": Equivalent("MatMul", (0, 1)),
+    "GatherND": Equivalent("GatherND", (0, 1)),
+    "GemmFastGelu": Equivalent("MatMul", (0, 1), added=(2,)),
     "TransposeMatMul": Equivalent("MatMul", (0, 1)),
     "GridSample": Equivalent("GridSample", (0, 1)),
     "LayerNormalization": Equivalent("LayerNormalization", (0, 1, 2)),
@@ -72,6 +77,8 @@ _TABLE: Mapping[str, Equivalent] = {
     "QLinearSoftmax": Equivalent("Softmax"),
     "QLinearWhere": Equivalent("Where", (0, 1, 4), like=1),
     "QuantizeLinear": Equivalent("Relu", like=2),
+    "NhwcConv": Equivalent("Conv", (0, 1, 2)),
+    "NhwcFusedConv": Equivalent("Conv", (0, 1, 2), added=(3,)),
     "NhwcMaxPool": Equivalent("MaxPool"),
     "SimplifiedLayerNormalization": Equivalent("LayerNormalization", (0, 1), rule="RMSNormalization"),
     "SkipLayerNormalization": Equivalent("LayerNormalization", (0, 2, 3), added=(1, 4), copies=(3,), summed=True),
@@ -88,14 +95,14 @@ def equivalent(op_type: str, attributes: Mapping[str, Any], ranks: Ranks) -> Equ
     found = _TABLE.get(op_type)
     if found is None:
         return None
-    if op_type in ("FusedMatMul", "TransposeMatMul"):
+    if op_type in ("FusedMatMul", "FusedMatMulActivation", "TransposeMatMul"):
         return replace(found, perms=_transposed(attributes, ranks))
     if op_type == "QLinearSoftmax":
         return replace(found, opset=int(attributes.get("opset") or 13))
     if (attributes.get("channels_last") or op_type.startswith("Nhwc")) and ranks[0]:
         rank = ranks[0]
         first = (0, rank - 1, *range(1, rank - 1))
-        perms = dict.fromkeys((0, *found.added), first)
+        perms = dict.fromkeys((0, 1) if op_type == "NhwcConv" else (0, *found.added), first)
         return replace(found, perms=perms, output_perm=(0, *range(2, rank), 1))
     return found
 

@@ -109,8 +109,8 @@ def _attention(shapes: Shapes, a: Attributes, past_at: int = 4) -> Shapes:
     return [(batch, length, wide), (2, batch, a["num_heads"], total, wide // a["num_heads"])]
 
 
-def _multi_head(shapes: Shapes, a: Attributes) -> Shapes:
-    q, k, v, past, heads = _first(shapes), _at(shapes, 1), _at(shapes, 2), _at(shapes, 6), a["num_heads"]
+def _multi_head(shapes: Shapes, a: Attributes, past_at: int = 6) -> Shapes:
+    q, k, v, past, heads = _first(shapes), _at(shapes, 1), _at(shapes, 2), _at(shapes, past_at), a["num_heads"]
     if len(q) != 3 or k is None or v is None:
         return []
     length = (k[1] if len(k) == 3 else k[2]) + (past[2] if past else 0)
@@ -144,17 +144,113 @@ def _lstm(shapes: Shapes, a: Attributes) -> Shapes:
     return [(time, *state), state, state]
 
 
+def _causal_conv(shapes: Shapes, a: Attributes) -> Shapes:
+    x, weight, past = _first(shapes), _at(shapes, 1), _at(shapes, 3)
+    if past is not None:
+        return [x, past]
+    length = None if weight is None or len(x) != 3 else (weight[-1] - 1) * a.get("dilation", 1)
+    return [x, None if length is None else (*x[:2], length)]
+
+
+def _linear_attention(shapes: Shapes, a: Attributes) -> Shapes:
+    (batch, length, wide), value, past = _first(shapes), _at(shapes, 2), _at(shapes, 3)
+    if value is None:
+        return []
+    heads, shared = a["q_num_heads"], a["kv_num_heads"]
+    state = (batch, shared, wide // heads, value[2] // shared)
+    return [(batch, length, max(heads, shared) * state[3]), past or state]
+
+
+def _packed_heads(shapes: Shapes, a: Attributes) -> Shapes:
+    q, value = _first(shapes), _at(shapes, 2)
+    return [(q[0], value[1] if value else q[1] * q[3])]
+
+
+def _packed_attention(shapes: Shapes, a: Attributes) -> Shapes:
+    weight, sizes = _at(shapes, 1), a.get("qkv_hidden_sizes")
+    return [None if weight is None else (_first(shapes)[0], sizes[2] if sizes else weight[1] // 3)]
+
+
+def _without_padding(shapes: Shapes, a: Attributes) -> Shapes:
+    """The number of rows depends on values; a batch without padding is an example."""
+    batch, length, wide = _first(shapes)
+    return [(batch * length, wide), (batch, length), (batch + 1,), (1,)]
+
+
+def _with_padding(shapes: Shapes, a: Attributes) -> Shapes:
+    place = _at(shapes, 1)
+    return [None if place is None else (*place, _first(shapes)[1])]
+
+
+def _distances(shapes: Shapes, a: Attributes) -> Shapes:
+    other = _at(shapes, 1)
+    return [None if other is None else (_first(shapes)[0], other[0])]
+
+
+def _unfolded(shapes: Shapes, a: Attributes) -> Shapes:
+    x, size = list(_first(shapes)), a["size"]
+    x[a.get("dim", -1)] = (x[a.get("dim", -1)] - size) // a.get("step", 1) + 1
+    return [(*x, size)]
+
+
+def _mask_pool(shapes: Shapes, a: Attributes) -> Shapes:
+    """A MaxPool whose padding is said in numbers."""
+    x, kernel = _first(shapes), a["kernel_shape"]
+    if a.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET"):
+        return []
+    rank = len(kernel)
+    pads, strides = a.get("pads") or [0] * 2 * rank, a.get("strides") or [1] * rank
+    sizes = ((x[k + 2] + pads[k] + pads[k + rank] - kernel[k]) // strides[k] + 1 for k in range(rank))
+    return [(*x[:2], *sizes)]
+
+
+def _gathered_blocks(shapes: Shapes, a: Attributes) -> Shapes:
+    """Where several numbers share a byte of the data, the last axis of the output is longer than that of the data."""
+    data, indices, scales = list(_first(shapes)), _at(shapes, 1), _at(shapes, 2)
+    if indices is None or scales is None:
+        return []
+    along, picked = a.get("quantize_axis", 1) % len(data), a.get("gather_axis", 0) % len(data)
+    blocks = -(-data[-1] // a.get("block_size", 128)) if along == len(data) - 1 else data[-1]
+    data[-1] *= 1 if scales[-1] in (1, blocks) else 8 // a.get("bits", 4)
+    return [(*data[:picked], *indices, *data[picked + 1 :])]
+
+
 _OWN: Mapping[str, Callable[[Shapes, Attributes], Shapes]] = {
     "Attention": _attention,
+    "BiasSplitGelu": lambda shapes, a: [(*_first(shapes)[:-1], _first(shapes)[-1] // 2)],
+    "CDist": _distances,
+    "CausalConvWithState": _causal_conv,
     "Crop": _crop,
+    "DecoderMaskedMultiHeadAttention": lambda shapes, a: _multi_head(shapes, a, 5),
     "DynamicQuantizeLSTM": _lstm,
     "EmbedLayerNormalization": _embed,
+    "GatherBlockQuantized": _gathered_blocks,
+    "GroupNorm": lambda shapes, a: [shapes[0]],
     "GroupQueryAttention": _grouped,
     "ImageScaler": lambda shapes, a: [shapes[0]],
     "Inverse": lambda shapes, a: [shapes[0]],
+    "LinearAttention": _linear_attention,
+    "LinearAttentionGate": lambda shapes, a: [shapes[0], shapes[0]],
+    "MRotaryEmbedding": lambda shapes, a: [shapes[0]],
+    "MatMulBnb4": lambda shapes, a: [(*_first(shapes)[:-1], a["N" if a.get("transB", 1) else "K"])],
     "MatMulNBits": lambda shapes, a: [(*_first(shapes)[:-1], a["N"])],
+    "MaxpoolWithMask": _mask_pool,
+    "MoE": lambda shapes, a: [shapes[0]],
     "MultiHeadAttention": _multi_head,
+    "PackedAttention": _packed_attention,
+    "PackedMultiHeadAttention": _packed_heads,
     "QAttention": lambda shapes, a: _attention(shapes, a, 8),
+    "QEmbedLayerNormalization": _embed,
+    "RemovePadding": _without_padding,
+    "RestorePadding": _with_padding,
     "RotaryEmbedding": lambda shapes, a: [shapes[0]],
+    "SkipGroupNorm": lambda shapes, a: [shapes[0], shapes[0]],
+    "SparseAttention": _grouped,
+    "UnfoldTensor": _unfolded,
 }
-_LIKE: Mapping[str, int] = {"EmbedLayerNormalization": 2, "QAttention": 3}  # whose elements the outputs have
+_LIKE: Mapping[str, int] = {
+    "EmbedLayerNormalization": 2,
+    "GatherBlockQuantized": 2,
+    "QAttention": 3,
+    "QEmbedLayerNormalization": 8,
+}  # whose elements the outputs have

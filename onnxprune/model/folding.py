@@ -7,7 +7,7 @@ nodes go. That is what a folded weight of a `Model` is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from onnx import NodeProto
 
@@ -17,22 +17,39 @@ from onnxprune.model.numbers import can_evaluate, evaluate
 
 __all__ = ["apart", "computed", "spent", "value"]
 
-# Made anew at every run; or, of DequantizeLinear, worth keeping as they are: folded, a quantized weight grows.
-_NEVER = {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout", "DequantizeLinear"}
+_DRAWN = {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}  # anew at every run
 
 
-def computed(nodes: Sequence[Node], roots: Iterable[str], opset: int) -> frozenset[int]:
-    """Indices of the nodes that compute from the constants `roots` alone."""
+def computed(nodes: Sequence[Node], roots: Iterable[str], opset: int, tables: Collection[str]) -> frozenset[int]:
+    """Indices of the nodes that compute from the constants `roots` alone; `tables` are those that have axes.
+
+    A DequantizeLinear is one only on the way from and to others: a quantized weight would grow if what it dequantizes
+    to were stored, and its reader would not find it quantized any more.
+    """
+    roots, last = (
+        frozenset(roots),
+        {n.index for n in nodes if n.op_type == "DequantizeLinear" and n.inputs[0] in tables},
+    )
+    while True:
+        found = _computed(nodes, roots, opset, last)
+        read = {name for node in nodes if node.index not in found for name in node.inputs}
+        now = {n.index for n in nodes if n.op_type == "DequantizeLinear" and n.index in found and n.outputs[0] in read}
+        if not now:
+            return frozenset(found)
+        last |= now
+
+
+def _computed(nodes: Sequence[Node], roots: frozenset[str], opset: int, without: Collection[int]) -> set[int]:
     known = set(roots)
     found: set[int] = set()
     for node in nodes:
         names = [name for name in node.inputs if name]
-        if not names or not known.issuperset(names) or node.domain or node.op_type in _NEVER or node.bodies:
+        if not names or not known.issuperset(names) or node.domain or node.op_type in _DRAWN or node.bodies:
             continue
-        if can_evaluate(node.op_type, opset):
+        if can_evaluate(node.op_type, opset) and node.index not in without:
             found.add(node.index)
             known.update(node.outputs)
-    return frozenset(found)
+    return found
 
 
 def spent(nodes: Sequence[Node], folded: Iterable[str], kept: Iterable[str]) -> frozenset[int]:

@@ -8,7 +8,7 @@ flows into and out of the bodies of If, Loop and Scan is worked out in `control`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,11 +22,12 @@ from onnxprune.model.alone import Prober, apart
 from onnxprune.model.contrib_shapes import infer_contrib
 from onnxprune.model.control import flow
 from onnxprune.model.inputs import symbol, symbols
-from onnxprune.model.model import Model, dtype_of
+from onnxprune.model.messages import dtype_of
+from onnxprune.model.model import Model
 from onnxprune.model.nesting import domain_of, graphs
 from onnxprune.model.numbers import evaluate
 
-__all__ = ["Shapes", "infer", "recompute"]
+__all__ = ["Shapes", "example_sizes", "infer", "recompute"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -119,6 +120,30 @@ def _candidates(
             if (sets[0], others) not in tried:
                 tried.append((sets[0], others))
     return tried
+
+
+def example_sizes(model: Model, batches: Sequence[int]) -> Iterator[list[dict[str, int]]]:
+    """Rung by rung, sizes of symbolic dimensions that a model may take: one set for each batch, one of other lengths.
+
+    First as the graph declares it; then an axis without a name behind axes of fixed sizes is a batch, too, as it is in
+    the states of a recurrent network.
+    """
+    dims = symbols(model)
+    first = [name for name, (_, axis) in dims.items() if axis == 0]
+    stated = {info.name: info.shape or () for info in model.inputs}
+    inner = [
+        name for name, (tensor, axis) in dims.items()
+        if axis and stated[tensor][axis] in (None, "", 0, -1)
+        and all(isinstance(n, int) and n > 0 for n in stated[tensor][:axis])
+    ]  # fmt: skip
+    tried: list[list[dict[str, int]]] = []
+    for free in (first, [*first, *inner]) if inner else (first,):
+        for sizes, others in _candidates(model, dims, {}) if dims else ():
+            chosen = [sizes | dict.fromkeys(free, batch) for batch in batches]
+            chosen += [other | dict.fromkeys(free, batches[0]) for other in others[:1]]
+            if chosen not in tried:
+                tried.append(chosen)
+                yield chosen
 
 
 def _infer_once(model: Model, sizes: Mapping[str, int], prober: Prober | None) -> _Run:

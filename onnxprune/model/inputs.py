@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from onnxprune.errors import ModelReadError, UsageError
 from onnxprune.model.model import Model
 from onnxprune.model.node import Node
 
-__all__ = ["input_shapes", "parse_sizes", "symbol", "symbols", "vocabulary"]
+__all__ = ["input_shapes", "parse_sizes", "switches", "symbol", "symbols", "vocabulary"]
 
+_COMPARES = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _PASSES_ON = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -55,24 +57,55 @@ def input_shapes(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int,
     return shapes
 
 
+def switches(model: Model) -> dict[str, tuple[int, ...]]:
+    """For each input of one number that is compared with constants, numbers on every side; both of a truth value."""
+    readers = _readers(model)
+    found: dict[str, tuple[int, ...]] = {}
+    for info in model.inputs:
+        if info.dtype.kind not in "biu" or info.shape is None or any(size != 1 for size in info.shape):
+            continue
+        values: set[int] = {0, 1} if info.dtype.kind == "b" else set()
+        for node, position in _reached(info.name, readers, {*_PASSES_ON, "Gather"}):
+            if node.op_type in _COMPARES:
+                other = model.weights.get(node.inputs[1 - position])
+                if other is not None and math.prod(other.shape) == 1:
+                    number = int(model.array(other.name).item())
+                    values.update((number,) if node.op_type == "Equal" else (number - 1, number, number + 1))
+        if values:
+            found[info.name] = tuple(sorted(values))
+    return found
+
+
 def vocabulary(model: Model) -> dict[str, int]:
     """For each integer input that indexes a table of the model, the number of its rows (the smallest, if several)."""
-    readers: dict[str, list[tuple[Node, int]]] = defaultdict(list)
-    for node in model.nodes:
-        for position, name in enumerate(node.inputs):
-            readers[name].append((node, position))
+    readers = _readers(model)
     bounds: dict[str, int] = {}
     for info in model.inputs:
         if info.dtype.kind not in "iu":
             continue
-        reached, seen = [info.name], set()
-        while reached:
-            name = reached.pop()
-            seen.add(name)
-            for node, position in readers[name]:
-                if node.op_type in _PASSES_ON and position == 0:
-                    reached.extend(set(node.outputs) - seen)
-                elif node.op_type == "Gather" and position == 1 and node.inputs[0] in model.weights:
-                    rows = model.weights[node.inputs[0]].shape[int(node.attributes.get("axis", 0))]
-                    bounds[info.name] = min(rows, bounds.get(info.name, rows))
+        for node, position in _reached(info.name, readers, _PASSES_ON):
+            if node.op_type == "Gather" and position == 1 and node.inputs[0] in model.weights:
+                rows = model.weights[node.inputs[0]].shape[int(node.attributes.get("axis", 0))]
+                bounds[info.name] = min(rows, bounds.get(info.name, rows))
     return bounds
+
+
+def _readers(model: Model) -> dict[str, list[tuple[Node, int]]]:
+    readers: dict[str, list[tuple[Node, int]]] = defaultdict(list)
+    for node in model.nodes:
+        for position, name in enumerate(node.inputs):
+            readers[name].append((node, position))
+    return readers
+
+
+def _reached(
+    name: str, readers: Mapping[str, Sequence[tuple[Node, int]]], through: Collection[str]
+) -> Iterator[tuple[Node, int]]:
+    """Every node that reads a tensor, or what it becomes behind the operators `through`, and as which input."""
+    reached, seen = [name], {name}
+    while reached:
+        for node, position in readers.get(reached.pop(), ()):
+            yield node, position
+            if node.op_type in through and position == 0:
+                reached.extend(set(node.outputs) - seen)
+                seen.update(node.outputs)

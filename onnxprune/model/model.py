@@ -7,7 +7,6 @@ every tensor that it does not replace. What no edit touches is written back exac
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxprune.errors import ModelReadError
 from onnxprune.model import external, folding, sparse
-from onnxprune.model.nesting import Flat, bodies, domain_of, flatten, graphs, walk
-from onnxprune.model.node import Array, Body, Node, Shape, TensorInfo, WeightInfo
+from onnxprune.model.messages import attribute_value, bodies_of, plain_constant, scope, tensor_info, weight_info
+from onnxprune.model.nesting import Flat, domain_of, flatten, graphs, walk
+from onnxprune.model.node import Array, Node, TensorInfo, WeightInfo
+from onnxprune.model.soundness import check
 
 __all__ = ["Model"]
 
@@ -75,7 +76,7 @@ class Model:
     @staticmethod
     def from_proto(proto: ModelProto, folder: Path | None = None, source: str = "<proto>") -> Model:
         """Take over a ModelProto (it must not be used afterwards)."""
-        _check(proto, source)
+        check(proto, source)
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
         if len(tensors) != len(proto.graph.initializer):
             raise ModelReadError(f"{source!r} has two initializers of one name")
@@ -113,20 +114,26 @@ class Model:
             seen.add(name)
             nodes.append(
                 Node(index, name, node.op_type, domain_of(node.domain), tuple(node.input), tuple(node.output),
-                     MappingProxyType({a.name: _attribute(a) for a in node.attribute}), _bodies(node), place,
-                     _scope(node))
+                     MappingProxyType({a.name: attribute_value(a) for a in node.attribute}), bodies_of(node), place,
+                     scope(node))
             )  # fmt: skip
         return tuple(nodes)
 
     @cached_property
+    def overridable(self) -> frozenset[str]:
+        """Weights that are graph inputs as well: default values, in whose place a caller may feed others."""
+        listed = {value.name for value in self.frame.graph.input} if self.frame.ir_version >= 4 else set()
+        return frozenset(listed & self.tensors.keys())
+
+    @cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """What a run must be fed with: the graph inputs that are not initializers."""
-        return tuple(_info(v) for v in self.frame.graph.input if v.name not in self.tensors)
+        return tuple(tensor_info(v) for v in self.frame.graph.input if v.name not in self.tensors)
 
     @cached_property
     def outputs(self) -> tuple[TensorInfo, ...]:
         """The graph outputs."""
-        return tuple(_info(v) for v in self.frame.graph.output)
+        return tuple(tensor_info(v) for v in self.frame.graph.output)
 
     @cached_property
     def opsets(self) -> Mapping[str, int]:
@@ -148,11 +155,11 @@ class Model:
     @cached_property
     def weights(self) -> Mapping[str, WeightInfo]:
         """Every constant tensor: initializers in order, then those of bodies, Constant nodes and folded constants."""
-        found = {name: _weight_info(name, tensor, None) for name, tensor in self.tensors.items()}
+        found = {name: weight_info(name, tensor, None) for name, tensor in self.tensors.items()}
         for name, stored in self._inside.items():
-            found[name] = _weight_info(name, stored, self._constants.get(name))
+            found[name] = weight_info(name, stored, self._constants.get(name))
         for name, index in self._constants.items():
-            array = None if name in self._inside else _plain_constant(self.nodes[index])
+            array = None if name in self._inside else plain_constant(self.nodes[index])
             if array is not None:
                 found[name] = WeightInfo(name, array.shape, array.dtype, array.nbytes, index)
         if self.folded:
@@ -194,7 +201,7 @@ class Model:
     def _stored(self, name: str) -> Array:
         tensor = self.tensors.get(name) or self._inside.get(name)
         if tensor is None:
-            array = _plain_constant(self.nodes[self._constants[name]])
+            array = plain_constant(self.nodes[self._constants[name]])
             assert array is not None
             return array
         return sparse.dense(tensor) if isinstance(tensor, SparseTensorProto) else external.values(tensor, self.folder)
@@ -203,7 +210,8 @@ class Model:
 
     def computed(self, roots: Iterable[str]) -> frozenset[int]:
         """Indices of the nodes that compute from the constants `roots` alone."""
-        return folding.computed(self.nodes, roots, self.opsets.get("", 1))
+        tables = {name for name, info in self.weights.items() if info.shape}
+        return folding.computed(self.nodes, roots, self.opsets.get("", 1), tables)
 
     def fold(self, tensors: Mapping[str, WeightInfo]) -> Model:
         """The model with some tensors that are computed from constants taken for weights.
@@ -313,117 +321,6 @@ class Model:
         return Model(frame, self.tensors, self.folder, self.source, self.outside)
 
 
-def _bodies(node: NodeProto) -> Mapping[str, Body]:
-    found = {
-        name: Body(tuple(v.name for v in graph.input), tuple(v.name for v in graph.output))
-        for name, graph in bodies(node)
-    }
-    return MappingProxyType(found) if found else _NO_BODIES
-
-
 def _field(size: int) -> int:
     """The bytes of a message of `size` bytes within another: its tag, its length (7 bits a byte), itself."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size
-
-
-def _scope(node: NodeProto) -> str:
-    """The innermost module in which torch's exporter says a node was made: `layers.0.attention.q_proj`."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = re.findall(r"'([^']*)'", entry.value)
-            return scopes[-2] if len(scopes) > 1 else ""
-    return ""
-
-
-def _attribute(attribute: AttributeProto) -> Any:
-    if attribute.type == AttributeProto.STRING:
-        return attribute.s.decode("utf-8", "replace")
-    if attribute.type == AttributeProto.STRINGS:
-        return tuple(s.decode("utf-8", "replace") for s in attribute.strings)
-    if attribute.type == AttributeProto.UNDEFINED:
-        return None
-    if attribute.ref_attr_name:
-        return None
-    value = onnx.helper.get_attribute_value(attribute)
-    return tuple(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else value
-
-
-_NO_BODIES: Mapping[str, Body] = MappingProxyType({})
-
-
-def _plain_constant(node: Node) -> Array | None:
-    for name, dtype in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32),
-                        ("value_floats", np.float32)):  # fmt: skip
-        if name in node.attributes:
-            return np.asarray(node.attributes[name], dtype=dtype)
-    return None
-
-
-def dtype_of(element_type: int) -> np.dtype[Any]:
-    """The numpy dtype of an ONNX element type; `object` for strings and what numpy cannot hold."""
-    try:
-        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
-    except (KeyError, TypeError, ValueError):
-        return np.dtype(object)
-
-
-def _info(value: onnx.ValueInfoProto) -> TensorInfo:
-    if value.type.WhichOneof("value") != "tensor_type":
-        return TensorInfo(value.name, np.dtype(object), None)
-    tensor = value.type.tensor_type
-    shape: Shape | None = None
-    if tensor.HasField("shape"):
-        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim)
-    return TensorInfo(value.name, dtype_of(tensor.elem_type), shape)
-
-
-def _weight_info(name: str, tensor: TensorProto | SparseTensorProto, node: int | None) -> WeightInfo:
-    dtype = dtype_of(tensor.values.data_type if isinstance(tensor, SparseTensorProto) else tensor.data_type)
-    shape = tuple(tensor.dims)
-    return WeightInfo(name, shape, dtype, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, node)
-
-
-def _free_names(graph: GraphProto) -> set[str]:
-    """Names that `graph` reads and does not make itself."""
-    made = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-    made |= {t.values.name for t in graph.sparse_initializer}
-    free: set[str] = set()
-    for node in graph.node:
-        free |= {name for name in node.input if name and name not in made}
-        for _, inner in bodies(node):
-            free |= _free_names(inner) - made
-        made |= set(node.output)
-    return free | {v.name for v in graph.output if v.name not in made}
-
-
-def _check(proto: ModelProto, source: str) -> None:
-    """What must hold before anything else can be said about a model."""
-    if not proto.ir_version and not proto.graph.node:
-        raise ModelReadError(f"{source!r} is not an ONNX model: it has neither an IR version nor nodes")
-    if not proto.graph.node:
-        raise ModelReadError(f"{source!r} holds no nodes: there is nothing to prune, or the file is cut short")
-    if not proto.opset_import:
-        raise ModelReadError(f"{source!r} declares no opset: expected at least one opset_import entry")
-    newest = onnx.defs.onnx_opset_version()
-    for opset in proto.opset_import:
-        if domain_of(opset.domain) == "" and not 1 <= opset.version <= newest:
-            raise ModelReadError(
-                f"{source!r} uses opset {opset.version}, the installed onnx {onnx.__version__} knows 1 to {newest}: "
-                "upgrade onnx, or export with an older opset"
-            )
-    known = {v.name for v in proto.graph.input} | {t.name for t in proto.graph.initializer}
-    known |= {t.values.name for t in proto.graph.sparse_initializer}
-    for index, node in enumerate(proto.graph.node):
-        needed = [name for name in node.input if name]
-        for _, graph in bodies(node):
-            needed.extend(_free_names(graph))
-        for name in needed:
-            if name not in known:
-                raise ModelReadError(
-                    f"{source!r} is broken: node {index} ({node.op_type} {node.name!r}) reads {name!r}, "
-                    "which no earlier node, input or initializer provides"
-                )
-        known |= set(node.output)
-    for value in proto.graph.output:
-        if value.name not in known:
-            raise ModelReadError(f"{source!r} is broken: nothing provides its output {value.name!r}")

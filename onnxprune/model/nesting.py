@@ -8,10 +8,12 @@ model-local function is replaced by a copy of the function's nodes. So whoever r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
+
+from onnxprune.model.versions import means_the_same
 
 __all__ = ["Flat", "bodies", "domain_of", "flatten", "graphs", "rebuild", "restored", "walk"]
 
@@ -92,16 +94,27 @@ def _key(node: NodeProto) -> tuple[str, str, str]:
 def _functions(frame: ModelProto) -> dict[tuple[str, str, str], FunctionProto]:
     """The model's functions that can be written out: their operators mean the same in the graph."""
     opsets = {domain_of(o.domain): o.version for o in frame.opset_import}
-    found = {
-        (domain_of(f.domain), f.name, f.overload): f
-        for f in frame.functions
-        if all(opsets.get(domain_of(o.domain)) == o.version for o in f.opset_import)
-    }
-    calls = {key: {_key(n) for n in _all_nodes(function)} & found.keys() for key, function in found.items()}
+    every = {(domain_of(f.domain), f.name, f.overload): f for f in frame.functions}
+    found = {key: f for key, f in every.items() if _fits(f, every.keys(), opsets)}
+    calls = {key: {_key(n) for n in _all_nodes(function)} & every.keys() for key, function in found.items()}
     ready: set[tuple[str, str, str]] = set()
     while fresh := {key for key, called in calls.items() if key not in ready and called <= ready}:
         ready |= fresh
     return {key: found[key] for key in ready}  # without those that call themselves
+
+
+def _fits(function: FunctionProto, functions: Collection[tuple[str, str, str]], opsets: Mapping[str, int]) -> bool:
+    """Whether each operator of a function is one of the model's opsets, too; calls are no operators."""
+    own = {domain_of(o.domain): o.version for o in function.opset_import}
+    for node in _all_nodes(function):
+        domain = domain_of(node.domain)
+        if _key(node) in functions:
+            continue
+        if domain not in own or domain not in opsets:
+            return False
+        if not means_the_same(node.op_type, domain, own[domain], opsets[domain]):
+            return False
+    return True
 
 
 def _all_nodes(function: FunctionProto) -> Iterator[NodeProto]:

@@ -7,12 +7,16 @@ by onnx's own reference evaluator, which is right and a hundred times slower.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from onnxprune.model.nesting import domain_of
+from onnxprune.model.versions import means_the_same
 
 __all__ = ["can_evaluate", "evaluate"]
 
@@ -22,15 +26,24 @@ Operator: TypeAlias = Callable[[Sequence[Array | None], Mapping[str, Any]], Arra
 
 def can_evaluate(op_type: str, opset: int) -> bool:
     """Whether `evaluate` knows a standard operator."""
-    if op_type in _TABLE:
-        return True
+    return op_type in _TABLE or _implemented(op_type, "", opset) is not None
+
+
+@cache
+def _implemented(op_type: str, domain: str, opset: int) -> int | None:
+    """The version, this one or a later one of the same meaning, that the reference evaluator has; None without any."""
+    from onnx.reference import ReferenceEvaluator
     from onnx.reference.ops import load_op
 
-    try:
-        load_op("", op_type, opset)
-    except (NotImplementedError, onnx.defs.SchemaError):  # that is how onnx says no
-        return False
-    return True
+    for version in range(opset, onnx.defs.onnx_opset_version() + 1):
+        if not means_the_same(op_type, domain, opset, version):
+            return None
+        try:
+            load_op(domain, op_type, version, evaluator_cls=ReferenceEvaluator)
+        except (NotImplementedError, RuntimeError, onnx.defs.SchemaError):  # that is how onnx says no
+            continue
+        return version
+    return None
 
 
 def evaluate(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list[Array] | None:
@@ -47,13 +60,14 @@ def _reference(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> l
 
     if any(hasattr(value, "node") for value in (helper.get_attribute_value(a) for a in node.attribute)):
         return None  # a subgraph may read tensors that are not inputs of the node
+    version = opset if domain_of(node.domain) else _implemented(node.op_type, "", opset) or opset
     graph = helper.make_graph(
         [node],
         "one",
         [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(node.input) if name],
         [helper.make_empty_tensor_value_info(name) for name in node.output if name],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, opset)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
     feeds = {name: value for name, value in zip(node.input, inputs, strict=False) if name and value is not None}
     try:
         made = ReferenceEvaluator(model).run(None, feeds)

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from onnxprune.model.model import Model, _free_names
+from onnxprune.model.model import Model
 from onnxprune.model.nesting import bodies, domain_of, rebuild
+from onnxprune.model.soundness import free_names
 
 __all__ = ["swept"]
 
@@ -54,7 +55,7 @@ def _aliases(model: Model) -> dict[str, str]:
     """Case 4: the output of every Identity that can go, and the name that its readers will read."""
     graph = model.frame.graph
     named = {value.name for value in graph.output}
-    named |= {name for node in graph.node for _, body in bodies(node) for name in _free_names(body)}
+    named |= {name for node in graph.node for _, body in bodies(node) for name in free_names(body)}
     found: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Identity" and domain_of(node.domain) == "" and node.output[0] not in named:
@@ -66,7 +67,7 @@ def _inputs(node: NodeProto, aliases: Mapping[str, str]) -> set[str]:
     """Every name of the main graph that a node or its subgraphs read."""
     names = {aliases.get(name, name) for name in node.input}
     for _, body in bodies(node):
-        names |= _free_names(body)
+        names |= free_names(body)
     return names
 
 

@@ -21,7 +21,10 @@ __all__ = ["GroupCost", "Inspection", "inspection_of", "report_of"]
 
 @dataclass(frozen=True, slots=True)
 class GroupCost:
-    """A group that could be pruned, and the parameters and MACs that go when all of it goes."""
+    """A group that could be pruned, and the parameters and MACs that go when all of it goes.
+
+    Where `exact` is false, it is open only because that was asked for.
+    """
 
     name: str
     size: int
@@ -29,6 +32,7 @@ class GroupCost:
     params: int
     macs: int
     kind: str = "channel"
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def inspection_of(analysis: Analysis) -> Inspection:
     groups = []
     for group in analysis.groups:
         due = costs.due_to(group.atom.id)
-        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"], group.kind))
+        exact = group.atom.id not in analysis.inexact
+        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"], group.kind, exact))
     model = analysis.model
     return Inspection(
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,

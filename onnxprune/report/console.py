@@ -152,7 +152,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         table = _table("group", "kind", "size", "parameters", "MACs", "cuts")
         for group in inspection.groups:
             params, macs = _share(group.params, inspection.params), _share(group.macs, inspection.macs)
-            _add(table, group.name, group.kind, str(group.size), params, macs, _short(group.sites))
+            kind = group.kind if group.exact else f"{group.kind}, not exact"
+            _add(table, group.name, kind, str(group.size), params, macs, _short(group.sites))
         console.print(table)
     else:
         console.print("nothing can be pruned: every dimension is fixed")

@@ -70,7 +70,7 @@ class MaskReport:
 
 @dataclass(frozen=True, slots=True)
 class FixedAxis:
-    """An axis of a weight that was left alone, wholly or in part, and the node that is the reason."""
+    """An axis of a weight that was left alone, wholly or in part, and the node (or graph input or output) behind it."""
 
     tensor: str
     axis: int

@@ -10,6 +10,7 @@ from onnxprune.rules import (  # noqa: F401 - each import fills the registry
     control_flow,
     elementwise,
     equivalents,
+    fused_attention,
     indexing,
     joining,
     microsoft,

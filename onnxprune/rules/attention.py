@@ -109,32 +109,38 @@ def _scores(tensor: Tensor, onto: tuple[Dimension, ...]) -> Iterator[Fact]:
 
 
 @rule("LinearAttention")
+@rule("LinearAttention", domain="com.microsoft")
 def linear_attention(n: Call) -> Iterator[Fact]:
     """As attention, but a state of width x value is carried along the steps; keys are contracted with it, too."""
     q, heads = n.x, _heads(n)
-    k, v, past, decay, beta = (n.input(i) for i in range(1, 6))
-    assert k is not None
-    assert v is not None
+    if not heads.each.size or n.attribute("state_window", 0):
+        return  # fewer query heads than others, or states of several steps: nothing passes
     for tensor, number, width in (
         (q, heads.queries, heads.width),
         (n.y, heads.queries, heads.value),
-        (k, heads.shared, heads.width),
-        (v, heads.shared, heads.value),
+        (n.inputs[1], heads.shared, heads.width),
+        (n.inputs[2], heads.shared, heads.value),
     ):
+        assert tensor is not None
         yield from _in_heads(tensor, number, width, q[0])
         yield Fixed(tensor[1], "a state is carried along it")
-    for state in (past, n.output(1)):
-        if state is not None:
-            yield from map(Same, state.dims, (q[0], heads.shared, heads.width, heads.value))
-    for gate in (decay, beta):
-        if gate is not None and gate.shape[2] > 1:
-            wide = gate.shape[2] != heads.shared.size
-            yield Same(gate[2], merged(heads.shared, heads.width) if wide else heads.shared)
+    yield from _states_and_gates(n, heads)
     yield from _counted(n, heads)
     yield from (Reads(0, 2), Reads(1, 2))
     if not n.attribute("scale", 0.0):
         yield Default("scale", 1 / sqrt(heads.width.size), (heads.width,))
     yield Work(2 * n.cost(q, but=(2,)), (heads.shared, heads.each, heads.width, heads.value))
+
+
+def _states_and_gates(n: Call, heads: _Heads) -> Iterator[Fact]:
+    """A state for each head, a gate for each head or each index of its width."""
+    for state in (n.input(3), n.output(1)):
+        if state is not None:
+            yield from map(Same, state.dims, (n.x[0], heads.shared, heads.width, heads.value))
+    for gate in (n.input(4), n.input(5)):
+        if gate is not None and gate.shape[2] > 1:
+            wide = gate.shape[2] != heads.shared.size
+            yield Same(gate[2], merged(heads.shared, heads.width) if wide else heads.shared)
 
 
 @rule("RotaryEmbedding")
@@ -170,6 +176,15 @@ def _turned(n: Call, cos: Tensor | None, sin: Tensor | None) -> Iterator[Fact]:
     if part:
         yield Counts(Attribute("rotary_embedding_dim"), (turning,))
     yield Fixed(x[x.rank - 2], "RotaryEmbedding turns by the position")
+
+
+@rule("MRotaryEmbedding", domain="com.microsoft")
+def rotary_embedding_of_sections(n: Call) -> Iterator[Fact]:
+    """As RotaryEmbedding, but the pairs are in sections, each with positions of its own: heads may go, pairs not."""
+    cos = n.inputs[2]
+    assert cos is not None
+    yield from _turned(n, cos, n.inputs[3])
+    yield Fixed(cos[-1], "its pairs are turned in sections")
 
 
 @rule("TensorScatter")

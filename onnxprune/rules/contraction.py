@@ -50,10 +50,13 @@ def deform_conv(n: Call) -> Iterator[Fact]:
 
 
 @rule("CausalConvWithState")
+@rule("CausalConvWithState", domain="com.microsoft")
 def causal_conv(n: Call) -> Iterator[Fact]:
     """A depthwise convolution along the last axis: every channel is on its own, in the state that it carries, too."""
     w, bias = n.inputs[1], n.input(2)
     assert w is not None
+    if n.attribute("channels_last", 0) or n.attribute("state_window", 0) or n.x.rank != 3:
+        return
     yield Same(w[0], n.x[1])
     if bias is not None:
         yield Same(bias[0], n.x[1])

@@ -21,8 +21,10 @@ SKIP_EPSILON = 1e-12  # where ONNX Runtime's norms of a sum are given none
 BLOCKS = "quantized in blocks: only whole ones can go"
 
 MICROSOFT = (
-    "BiasGelu", "ConvTransposeWithDynamicPads", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul",
-    "Gelu", "GridSample", "MatMulIntegerToFloat", "NhwcMaxPool", "QGemm", "QLinearAdd", "QLinearAveragePool",
+    "BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "BitmaskBiasDropout", "BitmaskDropout",
+    "ConvTransposeWithDynamicPads", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation",
+    "GatedAdd", "GatherND", "Gelu", "GemmFastGelu", "GridSample", "MatMulIntegerToFloat", "NhwcConv", "NhwcFusedConv",
+    "NhwcMaxPool", "SampleOp", "QGemm", "QLinearAdd", "QLinearAveragePool",
     "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid",
     "QLinearSoftmax", "QLinearWhere", "QuickGelu", "SimplifiedLayerNormalization", "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization", "TransposeMatMul", "Trilu", "DynamicQuantizeMatMul", "ScaledSiLU",

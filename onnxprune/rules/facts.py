@@ -8,10 +8,12 @@ work the node does (so that costs are exact), and what part a dimension plays (s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from onnxprune.dimensions import Dimension
+from onnxprune.errors import UsageError
 
 __all__ = [
     "INEXACT",
@@ -29,11 +31,20 @@ __all__ = [
     "Role",
     "Same",
     "Work",
+    "inexact_kinds",
 ]
 
 
 INEXACT = ("norm", "reduce", "softmax")
 """The kinds of `Fixed` that may be opened on request."""
+
+
+def inexact_kinds(texts: Sequence[str]) -> frozenset[str]:
+    """The kinds that texts such as `norm,reduce` name; `UsageError` for one that there is not."""
+    kinds = frozenset(kind.strip() for text in texts for kind in text.split(","))
+    for kind in sorted(kinds - set(INEXACT)):
+        raise UsageError(f"--allow-inexact {kind!r}: expected one or several of {', '.join(INEXACT)}")
+    return kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +127,11 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """The values of input `operand` are indices into `dim`."""
+    """The values of input `operand` are indices into `dim`; of tuples along its last axis, number `component`."""
 
     operand: int
     dim: Dimension
+    component: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from onnxprune.rules.equivalents import BLOCKS, follows, measured, scales
 from onnxprune.rules.facts import Attribute, Counts, Fact, Fixed, Reads, Same, Work
 from onnxprune.rules.registry import rule
 
+SHARED = "the zero points of several blocks share a byte"
+
 
 @rule("QuantizeLinear", "DequantizeLinear")
 @rule("QuantizeLinear", "DequantizeLinear", domain="com.microsoft")
@@ -77,14 +79,17 @@ def matmul_n_bits(n: Call) -> Iterator[Fact]:
 
 
 def _of_blocks(n: Call, parameter: Tensor, packed: Tensor) -> Iterator[Fact]:
-    """One scale or zero point for each block of each row, or, where two zero points share a byte, rows of bytes."""
+    """One scale or zero point for each block of each row; zero points that share a byte go, or stay, together."""
     rows, blocks = packed[0], packed[1]
     each = parameter.dims[-1].size if parameter.rank > 1 else parameter.dims[0].size // rows.size
-    if each == blocks.size:
-        per_row: Dimension = blocks
-    else:
-        per_row = n.new(each)
-        yield from (Fixed(dim, "the zero points of several blocks share a byte") for dim in (per_row, blocks))
+    per_row: Dimension = blocks
+    if each != blocks.size:
+        bits = int(n.attribute("bits", 4))
+        per_row, several = n.new(each), n.new(8 // bits)
+        if 8 % bits == 0 and blocks.size == each * several.size:
+            yield from (Same(blocks, merged(per_row, several)), Fixed(several, SHARED))
+        else:
+            yield from (Fixed(dim, SHARED) for dim in (per_row, blocks))
     if parameter.rank == 1:
         yield Same(parameter[0], merged(rows, per_row))
     else:

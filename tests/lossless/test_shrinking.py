@@ -48,9 +48,32 @@ UNREAD = [
          "x[5,N,6] -> y; a, b = LSTM<hidden_size=4>(x, W[1,16,6], R[1,16,4]); s = Squeeze(a, {1});"
          "y = MatMul(s, V[4,3])", [("R", (2, 1), 0.0), ("V", 1, 0.0)],
          {"outputs": 1, "unread": 1}, {"W": (1, 12, 6), "R": (1, 12, 3), "V": (3, 3)}),
+    Goes("integers are zero at the zero point that the operator has", "x[N,3,6,6] -> y;"
+         "p = QuantizeLinear(x, 0.03, 120:uint8); h = QLinearConv(p, 0.03, 120:uint8, W[8,3,3,3]:int8, 0.01, 0:int8,"
+         "0.5, 100:uint8); r = QLinearConv(h, 0.5, 100:uint8, V[4,8,1,1]:int8, 0.01, 4:int8, 1.0, 80:uint8);"
+         "y = DequantizeLinear(r, 1.0, 80:uint8)", [("V", (1, [2, 5]), 4)], {"unread": 2}, {"W": (6, 3, 3, 3)}),
+    Goes("but not at one that is made while the model runs", "x[N,6], z:int8 -> y;"
+         "p = QuantizeLinear(x, 0.03, 120:uint8); h = MatMulInteger(p, W[6,8]:int8, 120:uint8, 3:int8);"
+         "f = Cast<to=1>(h); q = QuantizeLinear(f, 90.0, 120:uint8); r = MatMulInteger(q, V[8,4]:int8, 120:uint8, z);"
+         "y = Cast<to=1>(r)", [("V", [2, 5], 0)], {}),
 ]  # fmt: skip
 
+QUANTIZED = ("x[N,3,6,6] -> y; p = QuantizeLinear(x, 0.03, 120:uint8); q = DequantizeLinear(p, 0.03, 120:uint8);"
+             "w = DequantizeLinear<axis=0>(W[8,3,3,3]:int8, S[8], Z[8]:int8);"
+             "b = DequantizeLinear<axis=0>(B[8]:int32, T[8]); c = Conv(q, w, b); h = Relu(c);"
+             "k = QuantizeLinear(h, 0.05, 10:uint8); g = DequantizeLinear(k, 0.05, 10:uint8);"
+             "v = DequantizeLinear(V[4,8,1,1]:int8, 0.01, 3:int8); y = Conv(g, v)")  # fmt: skip
+
 ZERO = [
+    Goes("a quantized filter at its zero points", QUANTIZED, [("Z", [1, 6], 5), ("W", [1, 6], 5), ("B", [1, 6], 0)],
+         {"zero": 2}, {"W": (6, 3, 3, 3), "S": (6,), "Z": (6,), "B": (6,), "T": (6,), "V": (4, 6, 1, 1)}),
+    Goes("a quantized filter with a bias below zero", QUANTIZED,
+         [("Z", [1, 6], 5), ("W", [1, 6], 5), ("B", [1, 6], -3)], {"zero": 2}),
+    Goes("a quantized filter that is 0 beside its zero point", QUANTIZED,
+         [("Z", [1, 6], 5), ("W", [1, 6], 0), ("B", [1, 6], 0)], {}),
+    Goes("a quantized filter with a bias above zero", QUANTIZED,
+         [("Z", [1, 6], 5), ("W", [1, 6], 5), ("B", [1, 6], 3)], {},
+         left={"the weights that read it are computed or quantized": 2}),
     Goes("weights and bias that make it are zero", PLAIN, [("W", [1, 6], 0.0), ("B", [1, 6], 0.0)], {"zero": 2}),
     Goes("also where a border is padded", PADDED, [("W", [1, 6], 0.0), ("B", [1, 6], 0.0)], {"zero": 2}),
     Goes("through pools, resizes and gates",

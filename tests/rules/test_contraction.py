@@ -112,7 +112,7 @@ REFUSES = [
     Refuses("an operator that nobody knows", "x[N,5,6] -> y; h = MatMul(x, W[6,8]);"
             "g = com.microsoft.ExpandDims(h, 0:int32); y = MatMul(g, V[8,4])",
             {"W.1": "no rule for com.microsoft::ExpandDims"}),
-    Refuses("a weight that a graph input may replace",
+    Refuses("a weight that is a graph input alone",
             "x[N,3,6,6], W[8,3,3,3] -> y; h = Conv(x, W); y = Conv(h, V[4,8,1,1])", {"V.1": "a graph input"}),
 ]  # fmt: skip
 

@@ -44,6 +44,30 @@ CUTS = [
          "x[N,4,6] -> y; h = MatMul(x, W[6,5]); p = Reshape(P[3,3,5], {9,5});"
          "g = Gather(p, {4,3,1,0}); a = Add(h, g); y = MatMul(a, V[5,3])", {"W": 5}),
     Cuts("an order added to itself", rows("a = Gather<axis=2>(h, {1,0,3,2,5,4,7,6}); g = Add(a, h)"), {"W": 4}),
+    Cuts("GatherElements of the same indices everywhere", "x[3,6] -> y; h = MatMul(x, W[6,8]);"
+         "g = GatherElements<axis=1>(h, K{5,1,3,5,1,3,5,1,3}[3,3]); y = MatMul(g, V[3,4])", {"W": 5, "W#2": 3}),
+    Cuts("GatherElements of a run", "x[3,6] -> y; h = MatMul(x, W[6,8]);"
+         "g = GatherElements<axis=-1>(h, K{2,3,4,2,3,4,2,3,4}[3,3]); y = MatMul(g, V[3,4])",
+         {"W": 2, "W#2": 3, "W#3": 3}),
+    Cuts("GatherElements whose other axis is cut", "x[4,6] -> y; t = Transpose(x); h = MatMul(W[3,6], t);"
+         "g = GatherElements<axis=1>(h, K{3,0,3,0,3,0}[3,2]); y = MatMul(V[2,3], g)", {"W": 3}),
+    Cuts("ScatterElements of the same indices everywhere", "x[3,6] -> y; h = MatMul(x, W[6,8]); u = MatMul(x, U[6,3]);"
+         "g = ScatterElements<axis=1>(h, K{5,-7,3,5,-7,3,5,-7,3}[3,3], u); y = MatMul(g, V[8,4])", {"W": 5, "W#2": 3}),
+    Cuts("ScatterElements that adds", "x[3,6] -> y; h = MatMul(x, W[6,8]); u = MatMul(x, U[6,4]);"
+         "g = ScatterElements<axis=1,reduction=\"add\">(h, K{5,1,5,1,5,1,5,1,5,1,5,1}[3,4], u); y = MatMul(g, V[8,4])",
+         {"W": 6, "W#2": 2}),
+    Cuts("GatherND of single indices", "x[N,6] -> y; h = MatMul(x, W[6,8]); t = Transpose<perm=[1,0]>(h);"
+         "g = GatherND(t, K{5,1,3}[3,1]); u = Transpose<perm=[1,0]>(g); y = MatMul(u, V[3,4])", {"W": 5, "W#2": 3}),
+    Cuts("ScatterND of single indices", "x[N,6] -> y; h = MatMul(x, W[6,8]); t = Transpose<perm=[1,0]>(h);"
+         "k = MatMul(x, U[6,3]); l = Transpose<perm=[1,0]>(k); g = ScatterND(t, K{5,1,-5}[3,1], l);"
+         "u = Transpose<perm=[1,0]>(g); y = MatMul(u, V[8,4])", {"W": 5, "W#2": 3}),
+    Cuts("ScatterND of a grid", "x[3,6] -> y; h = MatMul(x, W[6,8]); u = MatMul(x, U[6,2]);"
+         "v = Slice(u, {0}, {2}, {0}); g = ScatterND(h, K{0,4,0,1,2,4,2,1}[2,2,2], v); y = MatMul(g, V[8,4])",
+         {"W": 6, "W#2": 2}),
+    Cuts("GatherND of a grid in which two axes are cut", "x[5,6] -> y; a = MatMul(x, W[6,8]); b = MatMul(x, U[6,4]);"
+         "t = Transpose<perm=[1,0]>(a); h = MatMul(t, b);"
+         "g = GatherND(h, K{2,3,2,0,2,1,7,3,7,0,7,1,1,3,1,0,1,1}[3,3,2]); k = MatMul(g, V[3,4]);"
+         "y = MatMul(T[2,3], k)", {"W": 5, "W#2": 3, "U": 3}),
 ]  # fmt: skip
 
 REFUSES = [
@@ -55,6 +79,14 @@ REFUSES = [
             "g = Gather<axis=2>(h, i); y = MatMul(g, V[2,4])", {"W.1": "made at run time"}),
     Refuses("GatherElements along the cut axis", "x[3,6] -> y; h = MatMul(x, W[6,8]);"
             "g = GatherElements<axis=1>(h, K{0,1,2,4,3,2}[3,2]); y = MatMul(g, V[2,4])", {"W.1": "picks its indices"}),
+    Refuses("ScatterND that writes a place twice", "x[2,6] -> y; h = MatMul(x, W[6,8]); t = Transpose<perm=[1,0]>(h);"
+            "k = MatMul(x, U[6,2]); l = Transpose<perm=[1,0]>(k); g = ScatterND(t, K{3,3}[2,1], l);"
+            "u = Transpose<perm=[1,0]>(g); y = MatMul(u, V[8,4])", {"U.1": "picks its indices"}),
+    Refuses("GatherND along a diagonal", "x[5,6] -> y; a = MatMul(x, W[6,8]); b = MatMul(x, U[6,4]);"
+            "t = Transpose<perm=[1,0]>(a); h = MatMul(t, b); g = GatherND(h, K{0,0,1,1,2,2}[3,2]);"
+            "r = Unsqueeze(g, {0}); y = MatMul(r, V[3,4])", {"W.1": "picks its indices", "U.1": "picks its indices"}),
+    Refuses("GatherElements by indices of the input", "x[3,6], i[3,2]:int64 -> y; h = MatMul(x, W[6,8]);"
+            "g = GatherElements<axis=1>(h, i); y = MatMul(g, V[2,4])", {"W.1": "picks its indices"}, runs=False),
     Refuses("NonZero", "x[2,6] -> y; h = MatMul(x, W[6,8]); n = NonZero(h); y = Cast<to=1>(n)",
             {"W.1": "NonZero picks by value"}),
     Refuses("MaxPool's indices are an output", "x[N,3,6,6] -> y, i; h = Conv(x, W[8,3,3,3]);"

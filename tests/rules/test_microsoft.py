@@ -91,49 +91,6 @@ CUTS = [
          f"d = {MS}.NhwcMaxPool<kernel_shape=[2,2]>(c);"
          f"r = {MS}.QLinearConv<channels_last=1>(d, 0.4, 90:uint8, V[4,8,1,1]:int8, 0.01, 4:int8, 1.0, 80:uint8);"
          "y = DequantizeLinear(r, 1.0, 80:uint8)", {"W": 8}),
-    Cuts("Attention", f"x[N,5,6] -> y; g = {MS}.Attention<num_heads=3>(x, W[6,36], B[36]); y = MatMul(g, O[12,6])",
-         {"W": 3, "W#2": 4, "W#3": 4}),
-    Cuts("Attention whose values are wider", f"x[N,5,6] -> y;"
-         f"g = {MS}.Attention<num_heads=3,qkv_hidden_sizes=[12,12,15]>(x, W[6,39], B[39]); y = MatMul(g, O[15,6])",
-         {"W": 3, "W#2": 4, "W#3": 5}),
-    Cuts("Attention that looks back, with a scale", "x[N,5,6] -> y;"
-         f"g = {MS}.Attention<num_heads=3,unidirectional=1,scale=0.7>(x, W[6,36], B[36], _, _, M[1,3,5,5]);"
-         "y = MatMul(g, O[12,6])", {"M": 3, "W": 4, "W#2": 4}),
-    Cuts("Attention that reads a pruned input", rows(f"k = {MS}.Attention<num_heads=3>(h, U[8,36], B[36]);"
-         "g = MatMul(k, O[12,8])"), {"W": 8, "U": 3, "U#2": 4, "U#3": 4, "O": 8}),
-    Cuts("QAttention", "x[N,5,6] -> y; p, s, z = DynamicQuantizeLinear(x);"
-         f"g = {MS}.QAttention<num_heads=3>(p, W[6,36]:int8, B[36], s, 0.01, _, z, 2:int8); y = MatMul(g, O[12,6])",
-         {"W": 3, "W#2": 4}),
-    Cuts("MultiHeadAttention", encoder(f"g = {MS}.MultiHeadAttention<num_heads=3>(q, k, v)"),
-         {"Q": 3, "Q#2": 4, "V": 4}),
-    Cuts("MultiHeadAttention with biases and scores",
-         encoder(f"g = {MS}.MultiHeadAttention<num_heads=3>(q, k, v, B[36], _, M[1,3,5,5])"),
-         {"Q": 3, "Q#2": 4, "V": 4}),
-    Cuts("MultiHeadAttention whose values are wider", "x[N,5,6] -> y; q = MatMul(x, Q[6,12]); k = MatMul(x, K[6,12]);"
-         f"v = MatMul(x, V[6,15]); g = {MS}.MultiHeadAttention<num_heads=3>(q, k, v); y = MatMul(g, O[15,6])",
-         {"Q": 3, "Q#2": 4, "V": 5}),
-    Cuts("GroupQueryAttention", "x[2,5,6] -> y; q = MatMul(x, Q[6,64]); k = MatMul(x, K[6,32]);"
-         f"v = MatMul(x, V[6,32]); g, a, b = {MS}.GroupQueryAttention<num_heads=4,kv_num_heads=2>"
-         "(q, k, v, _, _, {4,4}:int32, {5}:int32); y = MatMul(g, O[64,6])", {"Q": 2, "Q#2": 2}),
-    Cuts("GroupQueryAttention of one tensor, rotated", "x[2,5,6] -> y; q = MatMul(x, Q[6,128]);"
-         f"g, a, b = {MS}.GroupQueryAttention<num_heads=4,kv_num_heads=2,do_rotary=1>"
-         "(q, _, _, _, _, {4,4}:int32, {5}:int32, C[9,8], S[9,8]); y = MatMul(g, O[64,6])", {"Q": 2, "Q#2": 2}),
-    Cuts("RotaryEmbedding of merged heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
-         f"r = {MS}.RotaryEmbedding<num_heads=3>(q, i, C[9,2], S[9,2]); k = MatMul(x, K[6,12]);"
-         f"l = {MS}.RotaryEmbedding<num_heads=3>(k, i, C, S);  v = MatMul(x, V[6,12]);"
-         f"g = {MS}.MultiHeadAttention<num_heads=3>(r, l, v); y = MatMul(g, O[12,6])",
-         {"Q": 3, "Q#2": 2, "V": 4}),
-    Cuts("RotaryEmbedding of heads as wide as the tables", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
-         f"r = {MS}.RotaryEmbedding(q, i, C[9,2], S[9,2]); y = MatMul(r, O[12,6])", {"Q": 3, "Q#2": 2},
-         bounds={"i": 9}),
-    Cuts("RotaryEmbedding in part, of pairs that lie together", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,24]);"
-         f"r = {MS}.RotaryEmbedding<num_heads=3,rotary_embedding_dim=4,interleaved=1>(q, i, C[9,2], S[9,2]);"
-         "y = MatMul(r, O[24,6])", {"Q": 3, "Q#2": 2, "Q#3": 4}, bounds={"i": 9}),
-    Cuts("RotaryEmbedding with an axis for the heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
-         f"a = Reshape(q, {{0,0,3,4}}); b = Transpose<perm=[0,2,1,3]>(a);"
-         f"r = {MS}.RotaryEmbedding(b, i, C[9,2], S[9,2]);"
-         "c = Transpose<perm=[0,2,1,3]>(r); d = Reshape(c, {0,0,12}); y = MatMul(d, O[12,6])", {"Q": 3, "Q#2": 2},
-         bounds={"i": 9}),
 ]  # fmt: skip
 
 REFUSES = [
@@ -146,9 +103,6 @@ REFUSES = [
             {"W.0": "biases are an attribute"}, opset=7),
     Refuses("Inverse itself", f"x[N,3] -> y; a = MatMul(x, W[3,9]); r = Reshape(a, {{-1,3,3}}); i = {MS}.Inverse(r);"
             "y = MatMul(i, V[3,2])", {"W.1": "Inverse mixes"}),
-    Refuses("the halves of rotated heads", "x[N,5,6], i[N,5]:int64 -> y; q = MatMul(x, Q[6,12]);"
-            f"r = {MS}.RotaryEmbedding<num_heads=3>(q, i, C[9,2], S[9,2]); y = MatMul(r, O[12,6])",
-            {"Q.1": "RotaryEmbedding turns pairs"}),
 ]  # fmt: skip
 
 

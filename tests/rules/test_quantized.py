@@ -88,6 +88,8 @@ CUTS = [
     Cuts("MatMulNBits with zero points", f"x[N,5,32] -> y;"
          f"h = {MS}.MatMulNBits<K=32,N=6,bits=4,block_size=16>(x, W[6,2,8]:uint8, S[12], Z[6]:uint8);"
          f"y = MatMul(h, V[6,4])", {"W": 6}),
+    Cuts("MatMulNBits whose zero points share a byte", "x[N,5,6] -> y; h = MatMul(x, W[6,64]);"
+         f"y = {MS}.MatMulNBits<K=64,N=3,bits=4,block_size=16>(h, V[3,4,8]:uint8, S[3,4], Z[3,2]:uint8)", {"W": 2}),
     Cuts("the inputs of DynamicQuantizeLSTM", "x[7,3,6] -> y; h = MatMul(x, W[6,8]);"
          f"y = {MS}.DynamicQuantizeLSTM<hidden_size=5>(h, U[1,8,20]:uint8, R[1,5,20]:uint8, B[1,40], _, _, _, _,"
          "{0.01}, {100}:uint8, {0.01}, {100}:uint8)", {"W": 8}),
@@ -102,6 +104,9 @@ REFUSES = [
             {"W.1": "only whole ones can go"}, opset=21),
     Refuses("zero points that share a byte", "x[N,5,6] -> y; h = MatMul(x, W[6,32]);"
             f"y = {MS}.MatMulNBits<K=32,N=4,bits=4,block_size=16>(h, V[4,2,8]:uint8, S[8], Z[4]:uint8)",
+            {"W.1": "share a byte"}),
+    Refuses("zero points of an odd number of blocks", "x[N,5,6] -> y; h = MatMul(x, W[6,48]);"
+            f"y = {MS}.MatMulNBits<K=48,N=4,bits=4,block_size=16>(h, V[4,3,8]:uint8, S[12], Z[8]:uint8)",
             {"W.1": "share a byte"}),
     Refuses("units that are quantized at every step", f"x[7,3,6] -> y;"
             f"l = {MS}.DynamicQuantizeLSTM<hidden_size=5>(x, U[1,6,20]:uint8, R[1,5,20]:uint8, B[1,40], _, _, _, _,"

@@ -1,0 +1,1 @@
+"""Repair of pruned models without a training framework."""

@@ -1,0 +1,205 @@
+"""Repair without training: each layer is refitted, in order, to make the original's outputs of the pruned inputs.
+
+For every layer that reads something pruning has changed, the least squares problem
+
+    min || X^ W^T + b - (X W0^T + b0 + S - S^) ||^2   with W zero where it is masked
+
+is solved for W and b. X is what the layer reads in the original, X^ in the pruned model as repaired so far (He et al.,
+Channel Pruning, ICCV 2017, arXiv 1707.06168; ThiNet, arXiv 1707.06342). S and S^ are the other operand of an Add that
+reads the layer's output, in both models: the error that a shortcut carries already is absorbed by the branch.
+Each repair is kept only if the error falls on samples that it was not fitted to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune.dependency import Analysis
+from onnxprune.layers import Layer, layers_of
+from onnxprune.model import Node
+from onnxprune.model.segment import Segments
+from onnxprune.recovery.behind import Behind, Surroundings
+from onnxprune.recovery.leastsquares import Normal, solve
+from onnxprune.recovery.rows import unfolding
+from onnxprune.recovery.stepping import Feed, Stepper
+
+__all__ = ["Fit", "Repair", "Solver", "least_squares", "repaired"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Float: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+LIMIT = 256  # rows of each sample
+HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One layer: its error on held-out samples as a share of its outputs' energy, before and after; was it kept?"""
+
+    layer: str
+    before: float
+    after: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A layer of the pruned model, its twin in the original, and what lies behind it."""
+
+    layer: Layer
+    twin: Layer
+    behind: Behind
+
+
+Solver: TypeAlias = Callable[[Normal, Float, Mask, int], Float]
+"""From normal equations, the weights (G, O, d) there are, what may be nonzero, and how many inputs are biases."""
+
+
+def least_squares(normal: Normal, weights: Float, keep: Mask, free: int) -> Float:
+    """The weights that fit best: see `leastsquares.solve`."""
+    return solve(normal, weights, keep, free)
+
+
+def repaired(
+    original: Analysis,
+    pruned: Analysis,
+    batches: Sequence[Feed],
+    solver: Solver = least_squares,
+    *,
+    limit: int = LIMIT,
+    seed: int = 0,
+    threads: int = 1,
+    watch: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Array], tuple[Repair, ...]]:
+    """New values of weights, by their names in the original, and what each repair did.
+
+    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: a weight that is zero
+    there and not in the original stays zero. `limit` is how many rows of each sample a fit takes at most.
+    Errors: `RunFailed`.
+    """
+    fits = _fits(original, pruned)
+    stops = [frozenset({fit.layer.data, fit.behind.shortcut} - {""}) for fit in fits]
+    before = Stepper(original.model, batches, stops, original.shapes.dtype, threads)
+    after = Stepper(pruned.model, batches, stops, pruned.shapes.dtype, threads)
+    values: dict[str, Array] = {}
+    found: dict[str, Array] = {}
+    repairs: list[Repair] = []
+    for number, fit in enumerate(fits):
+        if watch is not None:
+            watch(number, len(fits))
+        wanted, there = before.step(), after.step(values)
+        if _is_untouched(original, pruned, fit, wanted, there):
+            continue
+        new, repair = _repair(original, pruned, fit, wanted, there, solver, limit, seed)
+        repairs.append(repair)
+        if new is not None:
+            weight, bias = new
+            values[fit.layer.weight] = found[fit.twin.weight] = weight
+            if bias is not None:
+                values[fit.behind.bias] = found[fit.behind.bias] = bias
+    return found, tuple(repairs)
+
+
+def _is_untouched(
+    original: Analysis,
+    pruned: Analysis,
+    fit: Fit,
+    wanted: Sequence[Mapping[str, Array]],
+    there: Sequence[Mapping[str, Array]],
+) -> bool:
+    """Whether pruning has changed neither what a layer reads nor its weights."""
+    data = fit.layer.data
+    return all(np.array_equal(a[data], b[data]) for a, b in zip(wanted, there, strict=True)) and np.array_equal(
+        original.model.array(fit.twin.weight), pruned.model.array(fit.layer.weight)
+    )
+
+
+def _fits(original: Analysis, pruned: Analysis) -> list[Fit]:
+    """The layers that can be refitted, in the order of the graph: floats of one reader, in the main graph."""
+    twins = {layer.name: layer for layer in layers_of(original)}
+    segments = Segments(pruned.model)
+    surroundings = Surroundings(pruned, segments)
+    found = []
+    for layer in layers_of(pruned):
+        node, twin = pruned.model.nodes[layer.node], twins.get(layer.name)
+        if twin is None or surroundings.readers(layer.weight) > 1 or layer.data not in segments.live:
+            continue
+        if unfolding(layer, node) is None or pruned.model.weights[layer.weight].dtype.kind != "f":
+            continue
+        found.append(Fit(layer, twin, surroundings.behind(layer)))
+    return sorted(found, key=lambda fit: segments.maker[fit.layer.output])
+
+
+def _repair(
+    original: Analysis,
+    pruned: Analysis,
+    fit: Fit,
+    wanted: Sequence[Mapping[str, Array]],
+    there: Sequence[Mapping[str, Array]],
+    solver: Solver,
+    limit: int,
+    seed: int,
+) -> tuple[tuple[Array, Array | None] | None, Repair]:
+    layer, behind, model = fit.layer, fit.behind, pruned.model
+    first = fit.twin.matrix(original.model.array(fit.twin.weight)).reshape(*layer.shape[:2], -1)
+    now = layer.matrix(model.array(layer.weight)).reshape(first.shape)
+    keep = (now != 0) | (first == 0)
+    free = 1 if behind.bias else 0
+    if free:
+        values = behind.sign * model.array(behind.bias).reshape(*layer.shape[:2], 1)
+        first, now = np.concatenate([first, values], axis=2), np.concatenate([now, values], axis=2)
+        keep = np.concatenate([keep, np.ones_like(values, np.bool_)], axis=2)
+    fitted, held = _normals(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
+    start = now.astype(np.float64)
+    solved = solver(fitted, start, keep, free)
+    energy = max(float(held.outer.sum()), 1e-30)
+    before, after = held.error(start) / energy, held.error(solved) / energy
+    repair = Repair(layer.name, before, after, after < before)
+    if not repair.kept:
+        return None, repair
+    stored = model.weights[layer.weight]
+    weight = np.ascontiguousarray(layer.stored(solved[..., : first.shape[2] - free].reshape(layer.shape)))
+    if not free:
+        return (weight.astype(stored.dtype), None), repair
+    info = model.weights[behind.bias]
+    bias = (behind.sign * solved[..., -1]).reshape(info.shape).astype(info.dtype)
+    return (weight.astype(stored.dtype), bias), repair
+
+
+def _normals(
+    fit: Fit,
+    node: Node,
+    first: Array,
+    wanted: Sequence[Mapping[str, Array]],
+    there: Sequence[Mapping[str, Array]],
+    free: int,
+    limit: int,
+    seed: int,
+) -> tuple[Normal, Normal]:
+    """The normal equations of the samples that are fitted, and of those that judge."""
+    layer, behind = fit.layer, fit.behind
+    rows = unfolding(layer, node, limit, seed)
+    assert rows is not None
+    turned = np.swapaxes(first, 1, 2)
+    fitted, held = (Normal.empty(len(first), first.shape[2], first.shape[1]) for _ in range(2))
+    for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
+        x, seen = (_with_one(rows.rows(values[layer.data]), free) for values in (old, new))
+        y = x @ turned
+        if behind.shortcut:
+            lacking = rows.made(old[behind.shortcut] - new[behind.shortcut])
+            if behind.scale is not None:
+                lacking = lacking * behind.scale.reshape(len(first), 1, -1).astype(lacking.dtype)
+            y = y + lacking
+        last = number % HELD_OUT == HELD_OUT - 1 or (number == len(wanted) - 1 and held.rows == 0 and number > 0)
+        (held if last else fitted).add(seen, y)
+    return fitted, held if held.rows else fitted
+
+
+def _with_one(rows: Array, free: int) -> Array:
+    """A column of ones, whose weight is the bias, behind the others."""
+    return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2) if free else rows

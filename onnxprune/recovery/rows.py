@@ -1,0 +1,138 @@
+"""What a layer multiplies its weights with, as rows: (G, R, I x K), from the tensor that it reads.
+
+Row r of group g times the layer's matrix (G, O, I x K), transposed, is what the layer makes at output position r,
+before its bias. Positions may be a part of all: a convolution has thousands for each sample, and neighbours tell much
+the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune.layers import Layer
+from onnxprune.model import Node
+
+__all__ = ["Unfolding", "unfolding"]
+
+Array: TypeAlias = npt.NDArray[Any]
+_WINDOWED = frozenset({"Conv", "FusedConv", "ConvTranspose"})
+_FLAT = frozenset({"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "TransposeMatMul", "Attention", "LSTM", "GRU", "RNN"})
+
+
+class Unfolding:
+    """The rows of one layer, at most `limit` for each sample, at positions chosen once by `seed`."""
+
+    def __init__(self, layer: Layer, node: Node, limit: int, seed: int) -> None:
+        self.layer, self._node, self._limit = layer, node, limit
+        self._generator = np.random.default_rng(seed)
+        self._chosen: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
+
+    def rows(self, x: Array) -> Array:
+        """(G, R, I x K) of the tensor that the layer reads."""
+        if self.layer.op_type in _WINDOWED:
+            return self._windows(x)
+        groups, _, inputs, _ = self.layer.shape
+        flat = np.moveaxis(x, self.layer.data_axis, -1)
+        if groups > 1:  # a product of its own for each of the leading indices of the weight
+            flat = flat.reshape(-1, groups, flat.shape[-2], inputs)
+            flat = np.moveaxis(flat, 1, 0).reshape(groups, -1, inputs)
+            return flat[:, self._part((flat.shape[1],), len(x))]
+        flat = flat.reshape(-1, inputs)
+        return flat[None, self._part((len(flat),), len(x))]
+
+    def made(self, y: Array) -> Array:
+        """(G, R, O) of a tensor of the shape that the layer makes, at the same positions."""
+        groups, outputs, _, _ = self.layer.shape
+        flat = np.moveaxis(y, self.layer.output_axis, -1)
+        if self.layer.op_type in _WINDOWED:
+            spatial = flat.shape[1:-1]
+            flat = flat.reshape(len(flat), -1, groups, outputs)[:, self._part(spatial)]
+            return np.moveaxis(flat, 2, 0).reshape(groups, -1, outputs)
+        if groups > 1:
+            flat = flat.reshape(-1, groups, flat.shape[-2], outputs)
+            flat = np.moveaxis(flat, 1, 0).reshape(groups, -1, outputs)
+            return flat[:, self._part((flat.shape[1],), len(y))]
+        flat = flat.reshape(-1, outputs)
+        return flat[None, self._part((len(flat),), len(y))]
+
+    def _part(self, shape: tuple[int, ...], samples: int = 1) -> npt.NDArray[np.intp]:
+        """The positions to take of all there are, the same ones for every tensor of this shape."""
+        if shape not in self._chosen:
+            everything = prod(shape)
+            limit = self._limit * samples
+            self._chosen[shape] = (
+                np.arange(everything)
+                if everything <= limit
+                else np.sort(self._generator.choice(everything, limit, replace=False))
+            )
+        return self._chosen[shape]
+
+    def _windows(self, x: Array) -> Array:
+        groups, _, inputs, positions = self.layer.shape
+        spatial, kernel = x.shape[2:], self.layer.operand_shape[2:]
+        attributes = self._node.attributes
+        strides = list(attributes.get("strides") or [1] * len(kernel))
+        dilations = list(attributes.get("dilations") or [1] * len(kernel))
+        begins, ends = _pads(self._node, spatial, kernel, strides, dilations)
+        offsets = np.indices(kernel).reshape(len(kernel), -1)
+        if self.layer.op_type == "ConvTranspose":  # a convolution of the input spread out, with the kernel turned round
+            more = list(attributes.get("output_padding") or [0] * len(kernel))
+            spread = np.zeros(
+                (*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(spatial, strides, strict=True))), x.dtype
+            )
+            spread[_at(*(slice(None, None, s) for s in strides))] = x
+            reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+            begins = [r - b for r, b in zip(reach, begins, strict=True)]
+            ends = [r - e + m for r, e, m in zip(reach, ends, more, strict=True)]
+            x, strides = spread, [1] * len(kernel)
+            offsets = np.asarray(kernel)[:, None] - 1 - offsets
+        x = np.pad(x, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True))])
+        x = x[_at(*(slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, x.shape[2:], strict=True)))]
+        sizes = tuple(
+            (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)
+        )
+        chosen = np.stack(np.unravel_index(self._part(sizes), sizes))
+        starts = chosen * np.asarray(strides)[:, None]
+        found = np.empty((x.shape[0], chosen.shape[1], x.shape[1], positions), x.dtype)
+        for k in range(positions):
+            at = starts + (offsets[:, k] * np.asarray(dilations))[:, None]
+            found[..., k] = np.moveaxis(x[_at(*at)], 1, 2)
+        rows: Array = found.reshape(-1, groups, inputs * positions)
+        return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
+
+
+def _at(*places: Any) -> tuple[Any, ...]:
+    """An index: all samples, all channels, these places."""
+    return (slice(None), slice(None), *places)
+
+
+def unfolding(layer: Layer, node: Node, limit: int = 256, seed: int = 0) -> Unfolding | None:
+    """How to read the rows of a layer; None for an operator whose rows are not known, or that reads no activation."""
+    if not layer.data or layer.op_type not in _WINDOWED | _FLAT:
+        return None
+    if layer.op_type == "ConvTranspose" and ({"auto_pad", "output_shape"} & node.attributes.keys()):
+        return None
+    return Unfolding(layer, node, limit, seed)
+
+
+def _pads(
+    node: Node, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    rank = len(kernel)
+    auto = node.attributes.get("auto_pad") or "NOTSET"
+    auto = auto.decode() if isinstance(auto, bytes) else str(auto)
+    if auto in ("SAME_UPPER", "SAME_LOWER") and node.op_type != "ConvTranspose":
+        begins, ends = [], []
+        for n, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
+            total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+            less, more = total // 2, total - total // 2
+            begins.append(less if auto == "SAME_UPPER" else more)
+            ends.append(more if auto == "SAME_UPPER" else less)
+        return begins, ends
+    pads = list(node.attributes.get("pads") or [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
+    return pads[:rank], pads[rank:]
