@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
     from onnxprune.sparsity import Masking
+    from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
 __all__ = ["Dropping", "Evaluation", "Unit", "Watch"]
@@ -54,6 +55,7 @@ class Unit:
     analysis: Analysis | None = None
     samples: Samples | None = None
     candidates: tuple[Group, ...] | None = None
+    statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None

@@ -14,7 +14,7 @@ __all__ = ["Calibrate"]
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Reads calibration samples. Verification and timing run on them; criteria that need activations will, too."""
+    """Reads calibration samples. Verification and timing run on them, and criteria that judge by activations."""
 
     name: ClassVar[str] = "calibrate"
     needs: ClassVar[frozenset[str]] = frozenset({"source"})

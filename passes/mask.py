@@ -44,6 +44,7 @@ class Mask:
     embeddings: bool = option(False, "Masks: set weights of embeddings to zero, too.")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
 
     def __post_init__(self) -> None:
         from onnxprune.sparsity import granularity_of
@@ -56,7 +57,8 @@ class Mask:
 
     def run(self, unit: Unit) -> Unit:
         """Choose, judge, mask, and analyse what came of it."""
-        from onnxprune.criteria import Evidence, criterion_of
+        from onnxprune.calibration import Cache, gather
+        from onnxprune.criteria import criterion_of
         from onnxprune.dependency import analyse
         from onnxprune.layers import left_alone
         from onnxprune.sparsity import chosen, granularity_of, mask
@@ -66,8 +68,10 @@ class Mask:
         skip = tuple(name.strip() for text in self.skip for name in text.split(","))
         targets = chosen(known, self.include, self.exclude, skip, self.embeddings)
         criterion, form = criterion_of(self.criterion), granularity_of(self.granularity)
+        evidence = gather(criterion, known, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
+                          watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         found = mask(
-            known, targets, Evidence(known, seed=self.seed), criterion, form,
+            known, targets, evidence, criterion, form,
             DEFAULT_SPARSITY if self.sparsity is None else self.sparsity,
             allocation=self._allocation(criterion), normalise=self.normalise, watch=unit.watch,
             per_output=(criterion.compare if self.compare == "auto" else self.compare) == "output",
@@ -80,7 +84,8 @@ class Mask:
             analysis = analyse(found.model, known.shapes.sizes, prober=known.prober)
         others = left_alone(known, tuple(layer for target in targets for layer in target.layers))
         return replace(
-            unit, analysis=analysis, masking=found, targets={"sparsity": (found.asked, found.reached)},
+            unit, analysis=analysis, statistics=evidence.statistics, masking=found,
+            targets={"sparsity": (found.asked, found.reached)},
             notes=(*unit.notes, *self._notes(found, targets, others)),
         )  # fmt: skip
 

@@ -27,13 +27,17 @@ class Score:
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
-        from onnxprune.criteria import Evidence, score
+        from onnxprune.calibration import Cache, gather
+        from onnxprune.criteria import criterion_of, score
 
         assert unit.analysis is not None
-        evidence = Evidence(unit.analysis, seed=self.seed)
+        evidence = gather(criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics,
+                          threads=self.threads, seed=self.seed, watch=unit.watch, cache=Cache.of_user())  # fmt: skip
+        unit = replace(unit, statistics=evidence.statistics)
         scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
         if not scores.missing:
             return replace(unit, scores=scores)

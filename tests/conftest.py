@@ -12,6 +12,8 @@ from tests.commands import Commands
 
 ROOT = Path(__file__).resolve().parent.parent
 
+os.environ["ONNXPRUNE_CACHE"] = ""  # no test finds what another has stored, or leaves anything in the user's home
+
 # Deadlines fail on a busy machine; derandomised runs fail on the change that breaks them, not on a later one.
 hypothesis.settings.register_profile("onnxprune", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("onnxprune")

@@ -28,6 +28,18 @@ class Divergence(Protocol):
         """Run the model on the calibration samples with these gates."""
         ...
 
+    def losses(self, gates: Mapping[int, Vector]) -> Vector:
+        """One number for each sample, whose squared slope says how much the outputs depend on a gate.
+
+        The cross-entropy of its label where there are labels; else what stands for one, drawn from the outputs.
+        """
+        ...
+
+    @property
+    def gated(self) -> frozenset[int]:
+        """The atoms whose gates have an effect; of others nothing can be measured."""
+        ...
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -10,8 +10,11 @@ from onnxprune.criteria.bn_scale import BN_SCALE
 from onnxprune.criteria.chance import RANDOM
 from onnxprune.criteria.criterion import Criterion
 from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
 from onnxprune.criteria.magnitude import L1, L2, LINF
+from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
+from onnxprune.criteria.second_order import OBD, OBS, SPARSEGPT
 from onnxprune.criteria.sites import aggregated
 from onnxprune.errors import UsageError
 
@@ -19,7 +22,27 @@ __all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "score"]
 
 ENTRY_POINTS = "onnxprune.criteria"  # the entry-point group in which a package names criteria of its own
 
-CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in (BN_SCALE, L1, L2, LINF, RANDOM)})
+CRITERIA: Mapping[str, Criterion] = MappingProxyType(
+    {
+        c.name: c
+        for c in (
+            BN_SCALE,
+            L1,
+            L2,
+            LINF,
+            RANDOM,
+            OBD,
+            OBS,
+            SPARSEGPT,
+            THINET,
+            LASSO,
+            LEAST_SQUARES,
+            FORWARD,
+            FISHER,
+            SPSA,
+        )
+    }
+)
 
 
 def criterion_of(name: str) -> Criterion:

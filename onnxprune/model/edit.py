@@ -62,6 +62,14 @@ class Edit:
         )
         return output
 
+    def append(self, after: int, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node behind node `after`, in its graph; its output's name is made unique and returned."""
+        output = self._unique(output)
+        self._after.setdefault(after, []).append(
+            helper.make_node(op_type, list(inputs), [output], name=output, **attributes)
+        )
+        return output
+
     def follow(self, node: int, position: int, op_type: str, other: str) -> None:
         """Put an operator of two operands behind output `position` of a node: every reader gets what it makes."""
         name = self.model.nodes[node].outputs[position]

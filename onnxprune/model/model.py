@@ -7,7 +7,7 @@ every tensor that it does not replace. What no edit touches is written back exac
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -279,6 +279,14 @@ class Model:
             frame.graph.output.append(
                 onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
             )
+        return Model(frame, self.tensors, self.folder, self.source, self.outside)
+
+    def with_inputs(self, sizes: Mapping[str, Sequence[int]]) -> Model:
+        """The model with further float inputs of these shapes; their names are no tensors of any of its graphs."""
+        frame = ModelProto()
+        frame.CopyFrom(self.frame)
+        for name, shape in sizes.items():
+            frame.graph.input.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
         return Model(frame, self.tensors, self.folder, self.source, self.outside)
 
     def with_node_names(self) -> Model:

@@ -1,0 +1,27 @@
+"""What can be known and done about one layer from the second moments of its input: matrices in, matrices out."""
+
+from onnxprune.solvers.inverse import DAMPING, damped, damped_inverse, upper_factor
+from onnxprune.solvers.regression import coordinate_descent, interactions, lasso_path, thinet
+from onnxprune.solvers.saliency import obd, obs, sequential
+from onnxprune.solvers.sparsegpt import Select, sparsegpt
+from onnxprune.solvers.structured import Reader, Removal, leave_one_out, structured_obs
+
+__all__ = [
+    "DAMPING",
+    "Reader",
+    "Removal",
+    "Select",
+    "coordinate_descent",
+    "damped",
+    "damped_inverse",
+    "interactions",
+    "lasso_path",
+    "leave_one_out",
+    "obd",
+    "obs",
+    "sequential",
+    "sparsegpt",
+    "structured_obs",
+    "thinet",
+    "upper_factor",
+]
