@@ -10,7 +10,6 @@ from onnxprune.passmanager import option
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
-    from onnxprune.criteria import Criterion
     from onnxprune.sparsity import Masking, Target
 
 __all__ = ["Mask"]
@@ -73,7 +72,7 @@ class Mask:
         found = mask(
             known, targets, evidence, criterion, form,
             DEFAULT_SPARSITY if self.sparsity is None else self.sparsity,
-            allocation=self._allocation(criterion), normalise=self.normalise, watch=unit.watch,
+            allocation="erk" if self.allocation == "auto" else self.allocation, normalise=self.normalise, watch=unit.watch,
             per_output=(criterion.compare if self.compare == "auto" else self.compare) == "output",
         )  # fmt: skip
         self._judge(unit, found)
@@ -88,11 +87,6 @@ class Mask:
             targets={"sparsity": (found.asked, found.reached)},
             notes=(*unit.notes, *self._notes(found, targets, others)),
         )  # fmt: skip
-
-    def _allocation(self, criterion: Criterion) -> str:
-        if self.allocation != "auto":
-            return self.allocation
-        return "uniform" if criterion.solve is not None else "erk"
 
     def _judge(self, unit: Unit, found: Masking) -> None:
         """Nothing was masked though something was to be: not met, unless that is fine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from onnxprune.criteria.evidence import Evidence
 from onnxprune.criteria.scores import Scores
@@ -23,9 +23,23 @@ Sites: TypeAlias = Mapping[int, Sequence[SiteScore]]
 Elements: TypeAlias = Callable[[Layer, Array, Statistics], Array]
 """The importance of every weight of a layer, (G, O, I, K), from its real values in that form; never negative."""
 
-Select: TypeAlias = Callable[[Array, float], Mask]
-"""From importances (g, o, i, k) and a sparsity to what stays, in the form that the user chose: the whole of a layer, or
-such a part of it (some groups, outputs or inputs) as the form can be applied to by itself."""
+
+class Select(Protocol):
+    """From importances and a sparsity to what stays, in the form that the user chose.
+
+    Importances are those of a whole layer, (G, O, I, K), or of some of its inputs: from a multiple of `span` on, as
+    many as `span`, or the rest. Where a solver decides piece by piece, that is what it may decide at once.
+    """
+
+    @property
+    def span(self) -> int:
+        """How many consecutive inputs are decided together."""
+        ...
+
+    def __call__(self, importance: Array, sparsity: float, /) -> Mask:
+        """The mask of what stays, in the shape of `importance`."""
+        ...
+
 
 Solve: TypeAlias = Callable[[Layer, Array, GramMatrix, Select, float], tuple[Array, Mask]]
 """The new weights of a layer and which of them stay, (G, O, I, K) both, from its real values in that form, the Gram

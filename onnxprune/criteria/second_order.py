@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxprune.criteria.criterion import Criterion, Sites
+from onnxprune.criteria.criterion import Criterion, Select, Sites
 from onnxprune.criteria.evidence import Evidence
 from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed
 from onnxprune.criteria.scores import Scores
-from onnxprune.dimensions import Vector
+from onnxprune.dimensions import Mask, Vector
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.solvers import Reader, damped_inverse, obd, obs, sequential, structured_obs
-from onnxprune.statistics import Statistics
+from onnxprune.solvers import Reader, damped_inverse, obd, obs, sequential, sparsegpt, structured_obs
+from onnxprune.statistics import GramMatrix, Statistics
 
 __all__ = ["OBD", "OBS", "SPARSEGPT"]
 
@@ -89,7 +89,13 @@ def _sparsegpt(evidence: Evidence) -> Sites:
     return weighed(evidence, lambda reader: _of_columns(reader, sequential(reader.weights, reader.gram)))
 
 
+def _sparsegpt_solve(
+    layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float
+) -> tuple[Array, Mask]:
+    return sparsegpt(weights, gram.matrix, select, sparsity, span=select.span)
+
+
 SPARSEGPT = Criterion(
     "sparsegpt", "what the columns behind it cannot make up for: Frantar & Alistarh, ICML 2023 (arXiv 2301.00774)",
-    _sparsegpt, inputs_of_layers, "samples", _sparsegpt_elements,
+    _sparsegpt, inputs_of_layers, "samples", _sparsegpt_elements, _sparsegpt_solve,
 )  # fmt: skip

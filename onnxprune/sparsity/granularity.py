@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import lcm
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,7 @@ from onnxprune.model import Array
 __all__ = ["FORMS", "Granularity", "granularity_of"]
 
 FORMS = "element, N:M (such as 2:4, or N:4 for a sparsity), vector:N, block:RxC, kernel, stripe, pattern, pattern:E"
+SPAN = 128
 DICTIONARY = 8  # patterns of one layer: PatDNN finds no more accuracy beyond eight
 Shape = tuple[int, int, int, int]
 
@@ -54,6 +56,10 @@ class Granularity(Protocol):
 
     def why_not(self, shape: Shape) -> str:
         """Why a layer of this shape cannot be masked; empty where it can."""
+        ...
+
+    def span(self, shape: Shape) -> int:
+        """How many consecutive inputs can be masked by themselves, for who decides piece by piece."""
         ...
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
@@ -94,6 +100,11 @@ class Boxes:
             if rows >= shape[1] and columns >= shape[2] * shape[3] and shape[0] == 1
             else ""
         )
+
+    def span(self, shape: Shape) -> int:
+        """As many as hold whole boxes, about 128: SparseGPT's choice."""
+        least = lcm(self._box(shape)[1], shape[3]) // shape[3]
+        return -(-SPAN // least) * least
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """Every box."""
@@ -159,6 +170,10 @@ class Lanes:
         few = self.kept or 1
         return f"{shape[2]} input{'s' * (shape[2] > 1)} cannot lose any at {self.text}" if shape[2] <= few else ""
 
+    def span(self, shape: Shape) -> int:
+        """One group."""
+        return self.of
+
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """First the least of each group, then the second least, and so on: M pieces."""
         return _ranked(self._grouped(importance).swapaxes(3, 4).reshape(-1, self.of))
@@ -204,6 +219,10 @@ class Patterns:
         """A pattern is one of a kernel."""
         few = self.entries or 1
         return f"a kernel of {shape[3]} has no pattern of {few}" if shape[3] <= few else ""
+
+    def span(self, shape: Shape) -> int:
+        """All of them: the patterns are those of the layer."""
+        return shape[2]
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """First the least entry of each kernel, then the second least, and so on: K pieces."""

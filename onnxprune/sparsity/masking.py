@@ -79,6 +79,18 @@ class Masking:
         return {name: (self.granularity.text, weights.nonzeros(name)) for name in masked}
 
 
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """How a solver chooses what stays: see `criteria.Select`."""
+
+    granularity: Granularity
+    per_output: bool
+    span: int
+
+    def __call__(self, importance: Array, sparsity: float, /) -> Mask:
+        return self.granularity.select(importance, sparsity, self.per_output)
+
+
 @dataclass(frozen=True)
 class _Job:
     """Everything that masking one weight needs."""
@@ -103,7 +115,7 @@ class _Job:
         """The new real weights, in the shape that they are stored in."""
         own, real = target.layer, self.evidence.weights.real(target.weight)
         if self.criterion.solve is None:
-            keep = self._select(self.importance(target), sparsity)
+            keep = self.granularity.select(self.importance(target), sparsity, self.per_output)
             return np.where(own.stored(keep), real, real.dtype.type(0))
         grams = [self.evidence.statistics.gram(layer) for layer in target.layers]
         gram = GramMatrix(
@@ -111,21 +123,20 @@ class _Job:
             np.sum([g.total for g in grams], axis=0),
             sum(g.rows for g in grams),
         )
-        matrix, keep = self.criterion.solve(own, own.matrix(real), gram, self._select, sparsity)
+        select = _Selection(self.granularity, self.per_output, self.granularity.span(own.shape))
+        matrix, keep = self.criterion.solve(own, own.matrix(real), gram, select, sparsity)
         return np.asarray(own.stored(np.where(keep, matrix, 0)), real.dtype)
-
-    def _select(self, importance: Array, sparsity: float) -> Mask:
-        return self.granularity.select(importance, sparsity, self.per_output)
 
     def why_not(self, target: Target) -> str:
         """Why a weight has to stay whole; empty where it can be masked."""
-        reason = self.granularity.why_not(target.layer.shape)
-        if reason or self.criterion.solve is None:
+        reason, statistics = self.granularity.why_not(target.layer.shape), self.evidence.statistics
+        if reason or (self.criterion.solve is None and not statistics.unanswered):
             return reason
-        if not target.alike:
+        if self.criterion.solve is not None and not target.alike:
             return "layers read it in different forms, which cannot be solved for together"
-        statistics = self.evidence.statistics
-        missing = [Gram(layer) for layer in target.layers if not statistics.has(Gram(layer))]
+        asked = [Gram(layer) for layer in target.layers]
+        missing = [gram for gram in asked if self.criterion.solve is not None and not statistics.has(gram)]
+        missing += [gram for gram in asked if gram in statistics.unanswered]
         return f"nothing is known of its input: {statistics.unanswered.get(missing[0], 'no sample')}" if missing else ""
 
 
