@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
-    from onnxprune.sparsity import Masking
+    from onnxprune.sparsity import Masking, Reordering
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
@@ -59,6 +59,7 @@ class Unit:
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None
+    reordering: Reordering | None = None  # channels in another order; `analysis` is of the model that has them so
     masking: Masking | None = None  # what was set to zero without a change of shapes; `analysis` is of its model
     stripped: Shrunk | None = None  # what was removed without a change to any output
     model: Model | None = None

@@ -60,25 +60,25 @@ class Mask:
         from onnxprune.criteria import criterion_of
         from onnxprune.dependency import analyse
         from onnxprune.layers import left_alone
-        from onnxprune.sparsity import chosen, granularity_of, mask
+        from onnxprune.sparsity import chosen, granularity_of, mask, skipped
 
         assert unit.analysis is not None
         known = unit.analysis
-        skip = tuple(name.strip() for text in self.skip for name in text.split(","))
-        targets = chosen(known, self.include, self.exclude, skip, self.embeddings)
+        targets = chosen(known, self.include, self.exclude, skipped(self.skip), self.embeddings)
         criterion, form = criterion_of(self.criterion), granularity_of(self.granularity)
         evidence = gather(criterion, known, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
                           watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         found = mask(
             known, targets, evidence, criterion, form,
             DEFAULT_SPARSITY if self.sparsity is None else self.sparsity,
-            allocation="erk" if self.allocation == "auto" else self.allocation, normalise=self.normalise, watch=unit.watch,
+            allocation="erk" if self.allocation == "auto" else self.allocation, normalise=self.normalise,
+            watch=unit.watch,
             per_output=(criterion.compare if self.compare == "auto" else self.compare) == "output",
         )  # fmt: skip
         self._judge(unit, found)
         analysis = known
         if found.model is known.model:
-            found = replace(found, model=unit.source)
+            found = replace(found, model=known.model if unit.reordering and unit.reordering.orders else unit.source)
         else:
             analysis = analyse(found.model, known.shapes.sizes, prober=known.prober)
         others = left_alone(known, tuple(layer for target in targets for layer in target.layers))

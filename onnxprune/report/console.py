@@ -117,6 +117,12 @@ def _show_masks(console: Console, report: Report) -> None:
     if len(masked) > SHOWN:
         table.add_row(f"{len(masked) - SHOWN} more, see --json", *[""] * 6)
     console.print(table)
+    found = report.reordered
+    if found is not None and found.groups:
+        console.print(
+            f"channels of {_count(found.groups, 'group')} reordered first: the mask takes {found.lost_after:.2%} "
+            f"of the magnitude, without {found.lost_before:.2%} (single weights at best {found.lost_unstructured:.2%})"
+        )
     if report.removed:
         show_removed(console, report)
 

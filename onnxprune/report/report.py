@@ -12,7 +12,16 @@ from typing import Any
 from onnxprune.dependency import ProbedNode
 from onnxprune.jsontext import json_text
 
-__all__ = ["MEASURED", "SCHEMA_VERSION", "BranchReport", "FixedAxis", "GroupReport", "MaskReport", "Report"]
+__all__ = [
+    "MEASURED",
+    "SCHEMA_VERSION",
+    "BranchReport",
+    "FixedAxis",
+    "GroupReport",
+    "MaskReport",
+    "ReorderReport",
+    "Report",
+]
 
 SCHEMA_VERSION = 1
 MEASURED = (
@@ -69,6 +78,19 @@ class MaskReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ReorderReport:
+    """How many groups got another order for N:M, and shares of the magnitude of the masked layers that the mask takes.
+
+    Without and with the orders, and what as many single weights would take: the least that there can be.
+    """
+
+    groups: int
+    lost_before: float
+    lost_after: float
+    lost_unstructured: float
+
+
+@dataclass(frozen=True, slots=True)
 class FixedAxis:
     """An axis of a weight that was left alone, wholly or in part, and the node (or graph input or output) behind it."""
 
@@ -106,6 +128,7 @@ class Report:
     branches: tuple[BranchReport, ...] = ()
     masks: tuple[MaskReport, ...] = ()
     weights_updated: bool = False
+    reordered: ReorderReport | None = None
     params_before: int = 0
     params_after: int = 0
     nonzero_before: int = 0

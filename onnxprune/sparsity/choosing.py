@@ -13,7 +13,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.errors import UsageError
 from onnxprune.layers import Layer, layers_of
 
-__all__ = ["SKIPPED", "Target", "chosen"]
+__all__ = ["SKIPPED", "Target", "chosen", "skipped"]
 
 SKIPPED = ("first", "last")
 
@@ -36,6 +36,11 @@ class Target:
         own = self.layer
         return all((k.shape, k.moved, k.split, k.order) == (own.shape, own.moved, own.split, own.order)
                    for k in self.layers)  # fmt: skip
+
+
+def skipped(texts: Sequence[str]) -> tuple[str, ...]:
+    """The names in texts such as `first,last`."""
+    return tuple(name.strip() for text in texts for name in text.split(","))
 
 
 def chosen(

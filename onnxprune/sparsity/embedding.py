@@ -36,7 +36,7 @@ def embedded(analysis: Analysis, plan: Plan, output: Model) -> Model:
     edit, weights = Edit(original), Weights(original)
     multiplied = {layer.weight for layer in layers_of(analysis, embeddings=True)}
     for name, info in original.weights.items():
-        if name in original.folded or not is_parameter(info):
+        if name in original.folded or not (is_parameter(info) or any(map(analysis.is_free, analysis.dims(name)))):
             continue
         kept = np.ix_(*(np.flatnonzero(keep_mask(dim, plan.keep)) for dim in analysis.dims(name)))
         if name in output.weights and analysis.dims(name):

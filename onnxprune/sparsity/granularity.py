@@ -29,7 +29,7 @@ from onnxprune.dimensions import Mask, Vector
 from onnxprune.errors import UsageError
 from onnxprune.model import Array
 
-__all__ = ["FORMS", "Granularity", "granularity_of"]
+__all__ = ["FORMS", "Granularity", "Lanes", "granularity_of"]
 
 FORMS = "element, N:M (such as 2:4, or N:4 for a sparsity), vector:N, block:RxC, kernel, stripe, pattern, pattern:E"
 SPAN = 128
@@ -180,7 +180,7 @@ class Lanes:
 
     def select(self, importance: Array, sparsity: float, per_output: bool = False) -> Mask:
         """The N largest of each group; where they are equal, the first."""
-        kept = self._count(sparsity)
+        kept = self.count(sparsity)
         grouped = self._grouped(importance)
         ranks = np.argsort(np.argsort(-grouped, axis=3, kind="stable"), axis=3, kind="stable")
         groups, outputs, inputs, positions = importance.shape
@@ -191,7 +191,8 @@ class Lanes:
         kept = self.of if self.kept is None else self.kept
         return bool((self._grouped(nonzero.astype(np.float32)) > 0).sum(axis=3).max(initial=0) <= kept)
 
-    def _count(self, sparsity: float) -> int:
+    def count(self, sparsity: float) -> int:
+        """How many of M stay."""
         return max(1, round((1 - sparsity) * self.of)) if self.kept is None else self.kept
 
     def _grouped(self, importance: Array) -> Array:

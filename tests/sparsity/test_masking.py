@@ -76,7 +76,7 @@ def test_runs_are_not_broken_by_what_dies(desk: Path) -> None:
 
 def test_zero_is_the_zero_point_of_a_quantized_weight(models: Path, tmp_path: Path) -> None:
     source, out = models / "cifar10_mlperf_resnet8_int8_qdq.onnx", tmp_path / "o.onnx"
-    result = onnxprune.prune(source, out, granularity="2:4", rounds=0)
+    result = onnxprune.prune(source, out, granularity="2:4", permute="off", rounds=0)
     before, after = Weights(Model.load(source)), Weights(result.model)
     masked = [m for m in result.report.masks if not m.why_not]
     assert masked
