@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -17,9 +17,11 @@ from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
 from onnxprune.model import Model, Prober, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
+from onnxprune.plan import Plan
 from onnxprune.probing import IsolatedProber
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.rules.facts import inexact_kinds
+from onnxprune.sparsity import embedded, granularity_of, unmet
 from onnxprune.trials import feeds_for
 from onnxprune.unit import Unit, Watch
 from onnxprune.verification import Verdict, Verifier
@@ -59,13 +61,14 @@ def prune(
 
     `pipeline` is the name of a pipeline that comes with onnxprune, or the path of a TOML file; `options` are those of
     its passes, by the names of the command line's flags with underscores (`sparsity=0.5`, `target="macs=0.5"`).
-    With `granularity="branch"` the pipeline `prune` is replaced by `branch`, which has fewer options.
+    With `granularity="branch"` the pipeline `prune` is replaced by `branch`, and with one below the channel (`"2:4"`)
+    by `mask`: these have options of their own.
     `watch` is called with (what, steps done, steps in all) while it runs.
 
     Errors: those of `onnxprune.errors`; after any of them nothing has been written.
     """
-    if pipeline == "prune" and options.get("granularity") == "branch":
-        pipeline = "branch"
+    if pipeline == "prune":
+        pipeline = _pipeline_of(str(options.get("granularity", "channel")))
     steps = Pipeline.from_toml(pipeline_path(pipeline), **options)
     source = load(model)
     if output is not None:
@@ -74,9 +77,7 @@ def prune(
     unit = steps.run(Unit(source=source) if watch is None else Unit(source=source, watch=watch))
     if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
         raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
-    unchanged = unit.model is unit.source
-    dropped = [branch.node for branch in unit.branches if branch.dropped]
-    made = unit.model if unchanged else stamp.stamped(unit.model, unit.analysis, unit.plan, dropped)
+    made = unit.model if unit.model is unit.source else _stamped(unit, unit.model, unit.analysis, unit.plan)
     report = report_of(unit, made, None if output is None else str(output))
     if output is not None:
         made.save(output)
@@ -126,6 +127,9 @@ def explain(
 def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int = 1) -> Verdict:
     """Prove again that `output`, as it stands on disk, is `model` with the indices silenced that its stamp names.
 
+    Of an output whose weights were masked: that its graph computes what that of `model` does with the same weights, and
+    that these have the zeros which the stamp states.
+
     Errors: `UsageError` for an output without a stamp or with a damaged one, `VerificationFailed` for one that was made
     from another model, or when the original does not run.
     """
@@ -137,7 +141,11 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
     feeds = feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes)
     with Verifier(analysis, feeds, threads, seed=seed) as verifier:
-        return verifier.check_without(dropped, pruned) if dropped else verifier.check(plan, pruned)
+        if not stated["masks"]:
+            return verifier.check_without(dropped, pruned) if dropped else verifier.check(plan, pruned)
+        whole = embedded(analysis, plan, pruned)
+        verdict, wrong = verifier.same(whole, pruned), unmet(analysis, whole, stated["masks"])
+    return replace(verdict, passed=False, detail=wrong) if wrong and verdict.passed else verdict
 
 
 def bench(models: Sequence[ModelLike], *, size: Sequence[str] | str = (), **options: Any) -> Bench:
@@ -162,6 +170,24 @@ def load(model: ModelLike) -> Model:
         forms = "a path, bytes, a Model, an onnx.ModelProto or an onnx_graphsurgeon.Graph"
         raise UsageError(f"expected {forms}, found {type(model).__name__}")
     return Model.from_bytes(model.SerializeToString(), source="<proto>")
+
+
+def _stamped(unit: Unit, model: Model, analysis: Analysis, plan: Plan) -> Model:
+    dropped = [branch.node for branch in unit.branches if branch.dropped]
+    if unit.masking is None:
+        return stamp.stamped(model, analysis, plan, dropped)
+    kept = plan if unit.stripped is None else unit.stripped.plan
+    return stamp.stamped(model, analysis, kept, dropped, original=unit.source, masks=unit.masking.stated(model))
+
+
+def _pipeline_of(granularity: str) -> str:
+    """The pipeline that prunes at a granularity; `UsageError` for one that there is not."""
+    if granularity in ("channel", "head"):
+        return "prune"
+    if granularity == "branch":
+        return granularity
+    granularity_of(granularity)  # or a word on what there is
+    return "mask"
 
 
 def _analysed(model: ModelLike, size: Sequence[str] | str, allow_inexact: Sequence[str] | str, probe: bool) -> Analysis:

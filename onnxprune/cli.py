@@ -113,15 +113,18 @@ def cli() -> None:
     """
 
 
-def pass_options(pipeline: str) -> Decorator:
-    """The options of every pass of a pipeline, as flags; one flag for options of one name."""
+def pass_options(*pipelines: str) -> Decorator:
+    """The options of every pass of some pipelines, as flags; one flag for options of one name, as the first says it."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         found: dict[str, tuple[str, Option, Any]] = {}
-        for step, values in read_steps(pipeline_path(pipeline)):
-            for o in options_of(step):
-                section = SHARED if o.name in found else f"Pass {step.name}"
-                found[o.name] = (section, o, values.get(o.name, o.default))
+        for pipeline in pipelines:
+            known = frozenset(found)
+            for step, values in read_steps(pipeline_path(pipeline)):
+                for o in options_of(step):
+                    if o.name not in known:
+                        section = SHARED if o.name in found else f"Pass {step.name}"
+                        found[o.name] = (section, o, values.get(o.name, o.default))
         in_order = sorted(found.values(), key=lambda f: f[0] == SHARED)
         for section, o, default in reversed(in_order):
             command = _flag(section, o, default)(command)
@@ -149,7 +152,7 @@ def _flag(section: str, o: Option, default: Any) -> Decorator:
 @output_flag
 @json_flag
 @quiet_flag
-@pass_options("prune")
+@pass_options("prune", "mask")
 def prune(model: str, output: str, json_path: str | None, quiet: bool, **options: Any) -> None:
     """Prune MODEL, verify the result, measure it, and write it to OUT.
 

@@ -3,7 +3,8 @@
 It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was cut, its place and its keep mask (bits,
 first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
 groups are for readers, and may read better in a later version. Then, where there are any, the kinds of fixed dimensions
-that were open, whether nodes without a rule were probed, and the residual branches that were dropped.
+that were open, whether nodes without a rule were probed, and the residual branches that were dropped; of masked
+weights, the granularity and how many numbers are not zero.
 """
 
 from __future__ import annotations
@@ -27,20 +28,38 @@ KEY = "onnxprune"
 FORMAT = 1
 
 
-def stamped(model: Model, analysis: Analysis, plan: Plan, dropped: Sequence[str] = ()) -> Model:
-    """`model` with the stamp of how it was made from the analysed one; `dropped` names Adds that lost a branch."""
+def stamped(
+    model: Model,
+    analysis: Analysis,
+    plan: Plan,
+    dropped: Sequence[str] = (),
+    *,
+    original: Model | None = None,
+    masks: Mapping[str, tuple[str, int]] | None = None,
+) -> Model:
+    """`model` with the stamp of how it was made from the analysed one; `dropped` names Adds that lost a branch.
+
+    Where weights were masked first, `masks` says by weight how, and `original` is the model before that.
+    """
     kept = {
         place_of(group): np.packbits(plan.keep[group.atom.id]).tobytes().hex()
         for group in analysis.groups
         if group.atom.id in plan.keep
     }
-    stamp = {"format": FORMAT, "original": analysis.model.digest, "sizes": dict(analysis.shapes.sizes), "keep": kept}
+    stamp: dict[str, Any] = {
+        "format": FORMAT,
+        "original": (original or analysis.model).digest,
+        "sizes": dict(analysis.shapes.sizes),
+        "keep": kept,
+    }
     if analysis.allow:
         stamp["allow"] = sorted(analysis.allow)
     if analysis.prober is not None:
         stamp["probe"] = True
     if dropped:
         stamp["dropped"] = list(dropped)
+    if masks:
+        stamp["masks"] = {name: list(mask) for name, mask in masks.items()}
     return model.with_metadata({KEY: json.dumps(stamp)})
 
 
@@ -81,6 +100,8 @@ def read(model: Model) -> Mapping[str, Any]:
         or not all(isinstance(bits, str) for bits in keep.values())
         or not all(isinstance(stamp.setdefault(key, []), list) for key in ("allow", "dropped"))
         or not isinstance(stamp.setdefault("probe", False), bool)
+        or not isinstance(stamp.setdefault("masks", {}), dict)
+        or not all(isinstance(m, list) and [type(part) for part in m] == [str, int] for m in stamp["masks"].values())
     ):
         raise UsageError(f"{damaged}: expected the digest of the original, sizes and keep masks")
     return stamp

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.plan import Plan
     from onnxprune.runtime.timing import Timing
+    from onnxprune.sparsity import Masking, Reordering
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
@@ -58,6 +59,8 @@ class Unit:
     scores: Scores | None = None
     allocation: Allocation | None = None
     plan: Plan | None = None
+    reordering: Reordering | None = None  # channels in another order; `analysis` is of the model that has them so
+    masking: Masking | None = None  # what was set to zero without a change of shapes; `analysis` is of its model
     stripped: Shrunk | None = None  # what was removed without a change to any output
     model: Model | None = None
     verdict: Verdict | None = None
@@ -71,3 +74,8 @@ class Unit:
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = _nobody
+
+    @property
+    def reference(self) -> Model:
+        """What the model that is made has to equal: the original, or the masked one."""
+        return self.source if self.masking is None else self.masking.model

@@ -6,8 +6,10 @@ reads it says. Whoever judges a weight by its size, or asks whether it is zero, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,19 @@ def nonzeros(model: Model) -> int:
     """How many numbers of the parameters of `model` are not zero; reads each tensor once."""
     weights = Weights(model)
     return sum(weights.nonzeros(name) for name, info in model.weights.items() if is_parameter(info))
+
+
+_INTEGER = re.compile(r"(u?)int(\d+)")
+
+
+def _rounded(wide: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers as an element type has them: the nearest whole number in its range, for integers of any width."""
+    integer = _INTEGER.fullmatch(dtype.name)
+    if integer is None:
+        return wide.astype(dtype)
+    bits = int(integer[2])
+    low, high = (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return np.clip(np.rint(wide), low, high).astype(dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,16 @@ class Weights:
             scale = self._model.array(how.scale).astype(np.float32)
             reals *= along(_rows(scale, stored) if how.bits else scale, numbers.shape, how.axis)
         return np.asarray(_by_bytes(reals, stored) if how.bits else reals)
+
+    def stored(self, name: str, reals: Array) -> Array:
+        """How a tensor stores new real values; numbers that do not change keep their bits, and zero is exactly zero."""
+        old, how = self._model.array(name), self._quantized.get(name)
+        if how is None:
+            return np.where(reals == self.real(name), old, reals.astype(old.dtype))
+        assert not how.bits, f"{name} has several numbers in a byte"
+        scale = along(self._model.array(how.scale).astype(np.float32), old.shape, how.axis) if how.scale else 1.0
+        wide = reals / scale + self._zero_point(how, old, old.shape)
+        return np.where(reals == self.real(name), old, _rounded(wide, old.dtype))
 
     def nonzeros(self, name: str) -> int:
         """How many values of a tensor are not zero; where several share a byte, how many bytes hold one that is not."""

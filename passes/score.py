@@ -8,10 +8,6 @@ from typing import ClassVar, TypedDict
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit, Watch
 
-if TYPE_CHECKING:
-    from onnxprune.data import Samples
-    from onnxprune.dependency import Analysis
-
 __all__ = ["Score"]
 
 AGGREGATIONS = ("mean", "sum", "max", "product", "first")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Select"]
 
-GRANULARITIES = ("channel", "head", "branch")  # branches have a pipeline of their own, which api.prune chooses
+GRANULARITIES = ("channel", "head")  # all others have pipelines of their own, which api.prune chooses
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,28 @@ class Select:
     gives: ClassVar[frozenset[str]] = frozenset({"candidates"})
 
     granularity: str = option(
-        "channel", "What is removed: indices of any group, whole heads, or residual branches.", choices=GRANULARITIES
+        "channel",
+        "What goes: channel (any group), head or branch; or, with shapes as they are, element, N:M (2:4), vector:N, "
+        "block:RxC, kernel, stripe, pattern.",
+        "FORM",
     )
-    include: tuple[str, ...] = option((), "Prune only groups of that name, or else those that cut it.", "PATTERN")
-    exclude: tuple[str, ...] = option((), "Leave alone groups of that name, or else those that cut it.", "PATTERN")
+    include: tuple[str, ...] = option(
+        (), "Prune only groups of that name, or else those that cut it; masks: layers.", "PATTERN"
+    )
+    exclude: tuple[str, ...] = option(
+        (), "Leave alone groups of that name, or else those that cut it; masks: layers.", "PATTERN"
+    )
 
     allow_inexact: tuple[str, ...] = option(
         (), "Open what norms, reductions or softmax fix: norm, reduce, softmax. Not exact.", "KIND[,KIND]"
     )
 
     def __post_init__(self) -> None:
+        if self.granularity not in GRANULARITIES:
+            raise UsageError(
+                f"--granularity {self.granularity!r}: a pipeline with a pass 'select' has {', '.join(GRANULARITIES)}; "
+                "residual branches have the pipeline 'branch', masks of weights have 'mask'"
+            )
         from onnxprune.rules.facts import inexact_kinds
 
         inexact_kinds(self.allow_inexact)  # one that there is not is told before anything runs
@@ -56,8 +68,6 @@ class Select:
             again = analyse(unit.source, known.shapes.sizes, allow=kinds, prober=known.prober)
             unit = replace(unit, analysis=again)
         assert unit.analysis is not None
-        if self.granularity == "branch":
-            raise UsageError("--granularity branch: this pipeline has a pass 'select'; use the pipeline 'branch'")
         included = self._matching(unit, self.include) if self.include else set(unit.analysis.groups)
         chosen = included - self._matching(unit, self.exclude)
         if self.granularity == "head":

@@ -15,7 +15,8 @@ __all__ = ["Strip"]
 class Strip:
     """Removes what is dead: unread, zero, constant and duplicate channels, and what no output depends on.
 
-    The result must equal the original itself, so the plan that `verify` masks the original with is empty.
+    The result must equal the original itself (or the one whose weights were masked), so the plan that `verify` masks it
+    with is empty. Where masks are made of runs of indices (2:4), nothing is removed: the runs would shift.
     """
 
     name: ClassVar[str] = "strip"
@@ -26,15 +27,17 @@ class Strip:
 
     def run(self, unit: Unit) -> Unit:
         """Find and remove, until there is nothing left to remove."""
-        from onnxprune.lossless import shrink
+        from onnxprune.lossless import Shrunk, shrink
         from onnxprune.model import parse_sizes
         from onnxprune.plan import Plan
 
         assert unit.analysis is not None
-        found = shrink(unit.analysis, parse_sizes(self.size), unit.watch)
-        return replace(
-            unit,
-            stripped=found,
-            model=found.model if found.removed else unit.source,
-            plan=Plan.of(unit.analysis.groups, {}),
-        )
+        found, notes = shrink(unit.analysis, parse_sizes(self.size), unit.watch), unit.notes
+        if unit.masking is not None and unit.masking.granularity.aligned and found.removed:
+            form, dead = unit.masking.granularity.text, sum(g.size - found.plan.kept(g) for g in unit.analysis.groups)
+            found = Shrunk(unit.analysis, Plan.of(unit.analysis.groups, {}))
+            if dead:
+                notes = (*notes, f"{dead} indices are dead now, and stay: removing them would break the runs of {form} "
+                         "('onnxprune shrink' removes them)")  # fmt: skip
+        model = found.model if found.removed else unit.reference
+        return replace(unit, stripped=found, model=model, plan=Plan.of(unit.analysis.groups, {}), notes=notes)

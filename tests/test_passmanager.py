@@ -260,7 +260,7 @@ def test_pipelines_have_names_and_paths(tmp_path: Path) -> None:
     assert pipeline_path("prune").name == "prune.toml"
     assert [step.name for step, _ in read_steps(pipeline_path("prune"))][-1] == "profile"
     assert pipeline_path("mine.toml") == Path("mine.toml")
-    known = "known: branch, prune, shrink, or give the path"
+    known = "known: branch, mask, prune, shrink, or give the path"
     with pytest.raises(UsageError, match=f"no pipeline 'mine'; {known} of a .toml file"):
         pipeline_path("mine")
     with pytest.raises(UsageError, match=r"cannot read the pipeline .*No such file"):

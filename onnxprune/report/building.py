@@ -11,7 +11,15 @@ from onnxprune.cost import Costs
 from onnxprune.dependency import Analysis, Group, ProbedNode, analyse
 from onnxprune.jsontext import json_text
 from onnxprune.model import Model
-from onnxprune.report.report import SCHEMA_VERSION, BranchReport, FixedAxis, GroupReport, Report
+from onnxprune.report.report import (
+    SCHEMA_VERSION,
+    BranchReport,
+    FixedAxis,
+    GroupReport,
+    MaskReport,
+    ReorderReport,
+    Report,
+)
 from onnxprune.runtime.machine import this_machine
 from onnxprune.unit import Unit
 from onnxprune.weights import nonzeros, parameters
@@ -97,6 +105,9 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         fixed=(*_fixed(analysis), *blamed),
         probed=analysis.probed_nodes,
         branches=tuple(BranchReport(b.name, b.node, b.effect, b.dropped) for b in unit.branches),
+        masks=_masks(unit),
+        reordered=_reordered(unit),
+        weights_updated=unit.masking is not None and unit.masking.updated,
         params_before=before,
         params_after=after,
         nonzero_before=nonzeros(unit.source),
@@ -137,6 +148,24 @@ def _macs_after(unit: Unit, costs: Costs, written: Model) -> int:
     if any(branch.dropped for branch in unit.branches):
         return Costs.of(analyse(written, unit.analysis.shapes.sizes, prober=unit.analysis.prober)).macs()
     return costs.macs(unit.plan.counts)
+
+
+def _reordered(unit: Unit) -> ReorderReport | None:
+    found = unit.reordering
+    if found is None or not found.magnitude:
+        return None
+    lost = (found.lost_before, found.lost_after, found.unstructured)
+    return ReorderReport(len(found.orders), *(part / found.magnitude for part in lost))
+
+
+def _masks(unit: Unit) -> tuple[MaskReport, ...]:
+    if unit.masking is None:
+        return ()
+    form = unit.masking.granularity.text
+    return tuple(
+        MaskReport(w.weight, w.layers, w.op_type, form, w.asked, w.sparsity, w.numbers,
+                   w.nonzero_before, w.nonzero_after, w.why_not) for w in unit.masking.weights
+    )  # fmt: skip
 
 
 def _latency(unit: Unit) -> dict[str, Any]:

@@ -24,7 +24,7 @@ __all__ = ["show_bench", "show_inspection", "show_report", "show_verdict"]
 SHOWN = 40  # groups in a table; the JSON has them all
 NUMBERS = frozenset(
     {"before", "after", "kept", "of", "size", "parameters", "MACs", "ms", "share", "latency", "wall", "memory",
-     "bytes", "axes"}
+     "bytes", "axes", "numbers", "not zero", "zero", "asked"}
 )  # fmt: skip
 
 
@@ -32,17 +32,26 @@ def show_report(console: Console, report: Report) -> None:
     """The result of a run: what it weighs and costs before and after, what was cut, what was left alone."""
     if report.branches:
         _show_branches(console, report)
+    elif report.masks:
+        _show_masks(console, report)
     elif report.removed is None:
         _show_groups(console, report)
     else:
         show_removed(console, report)
     table = _table("", "before", "after", "ratio")
     _row(table, "parameters", report.params_before, report.params_after, _asked(report, "params"))
+    if report.masks:
+        _row(table, "parameters not zero", report.nonzero_before, report.nonzero_after)
     _row(table, "MACs (batch 1)", report.macs_before, report.macs_after, _asked(report, "macs"))
     _row(table, "bytes", report.bytes_before, report.bytes_after)
     if "sparsity" in report.targets:
         asked, reached = report.targets["sparsity"]
-        table.add_row("indices removed", "", "", f"{reached:.3f} ({asked:g} asked)")
+        table.add_row(
+            "masked weights set to zero" if report.masks else "indices removed",
+            "",
+            "",
+            f"{reached:.3f} ({asked:g} asked)",
+        )
     if report.latency_before_ms is not None and report.latency_after_ms is not None:
         before, after = report.latency_before_ms, report.latency_after_ms
         table.add_row("latency", f"{before:.3f} ms", f"{after:.3f} ms", _speed(report))
@@ -50,7 +59,7 @@ def show_report(console: Console, report: Report) -> None:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
     console.print(table)
     if report.verified:
-        pair = "masked and pruned model" if report.removed is None else "original and result"
+        pair = "original and result" if report.removed is not None and not report.masks else "masked and pruned model"
         console.print(
             f"verified: {pair} agree on {report.verified_inputs} inputs "
             f"(batch {_and(report.verified_batches)}), largest relative error {report.max_error:.1e}"
@@ -97,6 +106,25 @@ def _show_branches(console: Console, report: Report) -> None:
     if len(report.branches) > SHOWN:
         table.add_row(f"{len(report.branches) - SHOWN} more, see --json", "", "")
     console.print(table)
+
+
+def _show_masks(console: Console, report: Report) -> None:
+    masked = [mask for mask in report.masks if not mask.why_not]
+    table = _table("weight", "operator", "form", "numbers", "not zero", "zero", "asked")
+    for mask in masked[:SHOWN]:
+        _add(table, mask.weight, mask.op_type, mask.granularity, f"{mask.numbers:,}", f"{mask.nonzero_after:,}",
+             f"{mask.sparsity:.1%}", f"{mask.asked:.1%}")  # fmt: skip
+    if len(masked) > SHOWN:
+        table.add_row(f"{len(masked) - SHOWN} more, see --json", *[""] * 6)
+    console.print(table)
+    found = report.reordered
+    if found is not None and found.groups:
+        console.print(
+            f"channels of {_count(found.groups, 'group')} reordered first: the mask takes {found.lost_after:.2%} "
+            f"of the magnitude, without {found.lost_before:.2%} (single weights at best {found.lost_unstructured:.2%})"
+        )
+    if report.removed:
+        show_removed(console, report)
 
 
 def _show_groups(console: Console, report: Report) -> None:

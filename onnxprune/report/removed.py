@@ -34,7 +34,7 @@ def show_removed(console: Console, report: Report) -> None:
             console.print(Text(f"removed: {number:,} {names[number != 1]}"))
     for reason, number in (report.left or {}).items():
         console.print(Text(f"left: {number:,} constant {'index' if number == 1 else 'indices'}, because {reason}"))
-    zeros = report.params_after - report.nonzero_after
+    zeros = 0 if report.masks else report.params_after - report.nonzero_after
     if report.params_after and zeros > SCATTERED * report.params_after:
         share = f"{zeros / report.params_after:.0%}"
         console.print(f"left: {zeros:,} zeros ({share} of the parameters) within channels that are needed")

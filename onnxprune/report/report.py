@@ -12,7 +12,16 @@ from typing import Any
 from onnxprune.dependency import ProbedNode
 from onnxprune.jsontext import json_text
 
-__all__ = ["MEASURED", "SCHEMA_VERSION", "BranchReport", "FixedAxis", "GroupReport", "Report"]
+__all__ = [
+    "MEASURED",
+    "SCHEMA_VERSION",
+    "BranchReport",
+    "FixedAxis",
+    "GroupReport",
+    "MaskReport",
+    "ReorderReport",
+    "Report",
+]
 
 SCHEMA_VERSION = 1
 MEASURED = (
@@ -50,6 +59,38 @@ class BranchReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskReport:
+    """One weight that was to be masked: the share of zeros asked for and reached, and its numbers that are not zero.
+
+    `layers` are the nodes that multiply with it; `why_not` says why it was left whole, and is empty where it was not.
+    """
+
+    weight: str
+    layers: tuple[str, ...]
+    op_type: str
+    granularity: str
+    asked: float
+    sparsity: float
+    numbers: int
+    nonzero_before: int
+    nonzero_after: int
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReorderReport:
+    """How many groups got another order for N:M, and shares of the magnitude of the masked layers that the mask takes.
+
+    Without and with the orders, and what as many single weights would take: the least that there can be.
+    """
+
+    groups: int
+    lost_before: float
+    lost_after: float
+    lost_unstructured: float
+
+
+@dataclass(frozen=True, slots=True)
 class FixedAxis:
     """An axis of a weight that was left alone, wholly or in part, and the node (or graph input or output) behind it."""
 
@@ -65,9 +106,11 @@ class Report:
 
     `sparsity` is the share of weights removed. Of a lossless run, `removed` counts by kind what was dead (see
     `onnxprune.lossless.Shrunk`) and `left` the constant indices that stay, by reason. `targets` holds what was asked
-    and what was reached, by budget. `speedup` is latency before over after: below 1 the model became slower, and only
-    where `speedup_significant` is the difference more than chance. A value is None where nothing was measured: no
-    evaluation, no timing. `probed` are nodes without a rule of which a run alone told what they carry.
+    and what was reached, by budget. `masks` are the weights of a masked model, as they were before what died went, and
+    `weights_updated` says that weights that stay were changed, too: then `verified` is about these. `speedup` is the
+    latency before over after: below 1 the model became slower, and only where `speedup_significant` is the difference
+    more than chance. A value is None where nothing was measured: no evaluation, no timing. `probed` are nodes without a
+    rule of which a run alone told what they carry.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
@@ -83,6 +126,9 @@ class Report:
     fixed: tuple[FixedAxis, ...] = ()
     probed: tuple[ProbedNode, ...] = ()
     branches: tuple[BranchReport, ...] = ()
+    masks: tuple[MaskReport, ...] = ()
+    weights_updated: bool = False
+    reordered: ReorderReport | None = None
     params_before: int = 0
     params_after: int = 0
     nonzero_before: int = 0

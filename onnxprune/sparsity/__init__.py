@@ -1,0 +1,25 @@
+"""Masks below the channel: which weights live and die together, how much of each layer goes, and the masked model."""
+
+from onnxprune.sparsity.allocation import ALLOCATIONS
+from onnxprune.sparsity.choosing import Target, chosen, skipped
+from onnxprune.sparsity.embedding import embedded, unmet
+from onnxprune.sparsity.granularity import Granularity, Lanes, granularity_of
+from onnxprune.sparsity.masking import Masked, Masking, mask
+from onnxprune.sparsity.reordering import Reordering, reordering
+
+__all__ = [
+    "ALLOCATIONS",
+    "Granularity",
+    "Lanes",
+    "Masked",
+    "Masking",
+    "Reordering",
+    "Target",
+    "chosen",
+    "embedded",
+    "granularity_of",
+    "mask",
+    "reordering",
+    "skipped",
+    "unmet",
+]
