@@ -5,11 +5,13 @@ A source is one of
 1. `file.npz`: arrays named after the model's inputs, first axis samples; labels, if any, under `labels`.
    A single array serves a single-input model under any name.
 2. `file.npy`: the array of a single-input model.
-3. `module:function`, importable from the working directory: the function takes nothing and yields dicts of arrays
+3. a folder of images (see `images`), for a model whose one input is an image; its sub-folders are the labels.
+4. `module:function`, importable from the working directory: the function takes nothing and yields dicts of arrays
    as in case 1, each with one or more samples.
 
-Arrays are already what the model wants, but for one case: uint8 images that feed an input of another type go through
-the preprocessing that a `data.toml` beside the file, or a file given by name, describes (see `preprocess`).
+Tokenised text is completed (see `tokens`). Arrays are already what the model wants, but for one case: uint8 images that
+feed an input of another type go through the preprocessing that a `data.toml` beside the file (in the folder, for
+images), or a file given by name, describes (see `preprocess`).
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxprune.errors import UsageError
+from onnxprune.images import chosen, read_images
 from onnxprune.preprocess import Preprocess
+from onnxprune.tokens import completed
 
-__all__ = ["Array", "InputLike", "Samples", "load", "load_function", "names_function"]
+__all__ = ["Array", "InputLike", "Samples", "fixed_batch", "load", "load_function", "names_function"]
 
 Array = npt.NDArray[Any]
 LABELS = "labels"
@@ -72,9 +76,9 @@ class Samples:
             raise UsageError(f"{self.source}: asked for {n} samples; expected at least 1")
         if n >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
-        arrays = {name: array[chosen] for name, array in self.arrays.items()}
-        return Samples(self.source, arrays, None if self.labels is None else self.labels[chosen], self.fixed_batch)
+        rows = chosen(len(self), n, seed)
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        return Samples(self.source, arrays, None if self.labels is None else self.labels[rows], self.fixed_batch)
 
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Feeds of `size` samples each, in order; the last may be smaller.
@@ -93,31 +97,39 @@ class Samples:
             yield feed
 
 
-def load(source: str, inputs: Sequence[InputLike], preprocess: Path | None = None) -> Samples:
+def load(
+    source: str, inputs: Sequence[InputLike], preprocess: Path | None = None, most: int | None = None, seed: int = 0
+) -> Samples:
     """The samples in `source`, fit to feed `inputs`.
 
-    `preprocess` is a TOML file for uint8 images; without it, `data.toml` beside the file (or, for a function, in the
-    working directory) is used where there is one. UsageError: no such source, an array that is missing or does not
-    fit an input (type, rank, a fixed dimension), arrays that disagree in their number of samples.
+    `preprocess` is a TOML file for uint8 images; without it, `data.toml` beside the file or in the folder (or, for a
+    function, in the working directory) is used where there is one. Of a folder, `most` images at most are read: those
+    that `take(most, seed)` would take. UsageError: no such source, an array that is missing or does not fit an input
+    (type, rank, a fixed dimension), arrays that disagree in their number of samples.
     """
     path = Path(source)
-    if names_function(source):
-        found, beside = _collect(source), Path("data.toml")
+    function = names_function(source)
+    beside = [Path("data.toml")] if function else [path / "data.toml"] * path.is_dir() + [path.with_name("data.toml")]
+    spec = preprocess or next((file for file in beside if file.exists()), None)
+    convert = None if spec is None else Preprocess.load(spec)
+    if function:
+        found = _collect(source)
+    elif path.is_dir():
+        found = _images(path, convert, most, seed)
     else:
-        found, beside = _read(path), path.with_name("data.toml")
-    chosen = preprocess or (beside if beside.exists() else None)
-    convert = None if chosen is None else Preprocess.load(chosen)
+        found = _read(path)
     if preprocess is not None and all(array.dtype != np.uint8 for array in found.values()):
         raise UsageError(f"{preprocess}: preprocessing is for uint8 images, and {source} has none; leave it out")
 
     labels = None if any(wanted.name == LABELS for wanted in inputs) else found.pop(LABELS, None)
+    found = completed(found, inputs, source)
     if len(found) == 1 and len(inputs) == 1:
         found = {inputs[0].name: next(iter(found.values()))}
     arrays = {wanted.name: _fit(_pick(found, wanted.name, source), wanted, convert, source) for wanted in inputs}
     if not arrays:
         raise UsageError(f"{source}: the model has no inputs, so there is nothing that data could feed")
     _check_rows(arrays if labels is None else {**arrays, LABELS: labels}, source)
-    return Samples(source, arrays, labels, _fixed_batch(inputs))
+    return Samples(source, arrays, labels, fixed_batch(inputs))
 
 
 def names_function(source: str) -> bool:
@@ -144,15 +156,22 @@ def load_function(source: str) -> Callable[..., Any]:
 def _read(path: Path) -> dict[str, Array]:
     """The arrays of an .npz or .npy file (whose one array is called by the file's stem)."""
     if not path.exists():
-        raise UsageError(f"{path}: no such file; expected an existing .npz or .npy file, or module:function")
+        raise UsageError(
+            f"{path}: no such file; expected an existing .npz or .npy file, a folder of images, or module:function"
+        )
     if path.suffix not in (".npz", ".npy"):
-        raise UsageError(f"{path}: unknown kind of data; expected .npz, .npy or module:function")
+        raise UsageError(f"{path}: unknown kind of data; expected .npz, .npy, a folder of images or module:function")
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             return {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: not readable {path.suffix} data, damaged perhaps: {error}") from error
+
+
+def _images(folder: Path, how: Preprocess | None, most: int | None, seed: int) -> dict[str, Array]:
+    images, labels = read_images(folder, how, most, seed)
+    return {"images": images} if labels is None else {"images": images, LABELS: labels}
 
 
 def _collect(source: str) -> dict[str, Array]:
@@ -229,7 +248,7 @@ def _check_rows(arrays: Mapping[str, Array], source: str) -> None:
             )
 
 
-def _fixed_batch(inputs: Sequence[InputLike]) -> int | None:
+def fixed_batch(inputs: Sequence[InputLike]) -> int | None:
     """The one batch size that the inputs take, or None where it is free."""
     fixed = {wanted.name: wanted.shape[0] for wanted in inputs if wanted.shape and isinstance(wanted.shape[0], int)}
     if len(set(fixed.values())) > 1:

@@ -77,7 +77,7 @@ class _Scores:
 class Divergence:
     """A function from gates to how far the outputs are from those without gates; `measure` says in which sense.
 
-    `runs` counts how often all samples were run.
+    `runs` counts how often the samples, or a part of them, were run.
     """
 
     def __init__(self, gated: Gated, session: Session, samples: Samples, seed: int, watch: Watch) -> None:
@@ -119,19 +119,22 @@ class Divergence:
             total += change / size / len(self._floats)
         return total
 
-    def losses(self, gates: Mapping[int, Vector]) -> Vector:
-        """The loss of every sample, as above."""
-        after = self._outputs(gates)
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def losses(self, gates: Mapping[int, Vector], part: slice = slice(None)) -> Vector:
+        """The loss of every sample of a part, as above."""
+        after = self._outputs(gates, part)
         if self._scores is not None:
             rows = _Scores.of(after[self._scores], self._probabilities).logarithms
-            chosen = np.take_along_axis(rows, self._labels[:, :, None], axis=-1)[:, :, 0]
+            chosen = np.take_along_axis(rows, self._labels[part][:, :, None], axis=-1)[:, :, 0]
             return np.asarray(-chosen.sum(axis=1))
-        total = np.zeros(len(self._samples))
+        total = np.zeros(len(range(len(self))[part]))
         for name in self._floats:
             before = np.asarray(self._before[name], np.float64)
-            moved = (after[name] - before) * self._directions[name]
+            moved = (after[name] - before[part]) * self._directions[name][part]
             scale = float(np.square(before).mean()) ** 0.5 or 1.0
-            total += moved.reshape(len(before), -1).sum(axis=1) / scale
+            total += moved.reshape(len(moved), -1).sum(axis=1) / scale
         return total
 
     def _classes(self, generator: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -147,8 +150,8 @@ class Divergence:
         drawn = generator.random((*rows.shape[:2], 1)) * chances[..., -1:]
         return np.asarray(np.minimum((chances < drawn).sum(axis=-1), rows.shape[2] - 1))
 
-    def _outputs(self, gates: Mapping[int, Vector]) -> dict[str, Array]:
-        """Every array that the model gives, with one row for each sample.
+    def _outputs(self, gates: Mapping[int, Vector], part: slice = slice(None)) -> dict[str, Array]:
+        """Every array that the model gives, with one row for each sample of a part.
 
         An output whose first axis is not the samples' is one row, of the batch, and repeated for all of its samples.
         """
@@ -156,7 +159,10 @@ class Divergence:
         self._watch(f"run the model with indices damped (run {self.runs})", 0, 0)
         extra = self._gated.feeds(gates)
         found: dict[str, list[Array]] = {}
-        for feed in self._samples.batches(BATCH):
+        samples = self._samples
+        arrays = {name: array[part] for name, array in samples.arrays.items()}
+        chosen = Samples(samples.source, arrays, fixed_batch=samples.fixed_batch)
+        for feed in chosen.batches(BATCH):
             count = len(next(iter(feed.values())))
             for name, value in self._session.run({**feed, **extra}).items():
                 if isinstance(value, np.ndarray):
@@ -165,7 +171,7 @@ class Divergence:
         made = {}
         for name, parts in found.items():
             if len({part.shape[1:] for part in parts}) == 1:
-                made[name] = np.concatenate(parts)[: len(self._samples)]
+                made[name] = np.concatenate(parts)[: len(chosen)]
         return made
 
 

@@ -1,10 +1,16 @@
 """Images as they are stored become tensors as the model wants them: what a `data.toml` says.
 
     layout = "NCHW"                  # what the model wants: "NHWC" (default, as stored) or "NCHW"
-    channels = "BGR"                 # reverse the last axis: "RGB" (default, as stored) or "BGR"
+    channels = "BGR"                 # reverse the last axis: "RGB" (default, as stored) or "BGR"; "L" for grey images
     scale = "1/255"                  # a number or a fraction in quotes, default 1
     mean = [0.485, 0.456, 0.406]     # a number or one for each channel, in the model's channel order, default 0
     std = [0.229, 0.224, 0.225]      # likewise, default 1
+
+and, for files of images (arrays have their size already),
+
+    size = 256                       # resize: the shorter side, or [height, width]
+    crop = 224                       # then cut out of the middle: a square, or [height, width]
+    resample = "bilinear"            # how to resize: "nearest", "bilinear" (default), "bicubic" or "lanczos"
 
 The result is `(x * scale - mean) / std`. It is computed in float64 for each of the 256 values of each channel and
 rounded once, so it is the same on every machine.
@@ -30,7 +36,7 @@ else:
 
 __all__ = ["Preprocess"]
 
-KEYS = ("layout", "channels", "scale", "mean", "std")
+KEYS = ("layout", "channels", "scale", "mean", "std", "size", "crop", "resample")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Preprocess:
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    size: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
+    resample: str = "bilinear"
 
     @classmethod
     def load(cls, path: Path) -> Preprocess:
@@ -68,11 +77,32 @@ class Preprocess:
             raise UsageError(f"{where}: std is {list(std)}: expected no zero, as values are divided by it")
         return cls(
             layout=_choice(table.get("layout", "NHWC"), ("NHWC", "NCHW"), "layout", where),
-            channels=_choice(table.get("channels", "RGB"), ("RGB", "BGR"), "channels", where),
+            channels=_choice(table.get("channels", "RGB"), ("RGB", "BGR", "L"), "channels", where),
             scale=_number(table.get("scale", 1.0), "scale", where),
             mean=_numbers(table.get("mean", 0.0), "mean", where),
             std=std,
+            size=_lengths(table.get("size"), "size", where),
+            crop=_lengths(table.get("crop"), "crop", where),
+            resample=_choice(
+                table.get("resample", "bilinear"), ("nearest", "bilinear", "bicubic", "lanczos"), "resample", where
+            ),
         )
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image after `size`; with one number, its proportions stay."""
+        if len(self.size) == 2:
+            return self.size[0], self.size[1]
+        if not self.size:
+            return height, width
+        short = min(height, width)
+        return height * self.size[0] // short, width * self.size[0] // short
+
+    def cropped(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what `crop` cuts out of the middle of an image."""
+        if not self.crop:
+            return 0, 0, height, width
+        high, wide = self.crop[0], self.crop[-1]
+        return round((height - high) / 2), round((width - wide) / 2), high, wide
 
     def __call__(self, images: npt.NDArray[np.uint8], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
         """`images` (samples x height x width x channels, uint8) as `dtype`, in `self.layout`.
@@ -96,6 +126,16 @@ def _choice(value: object, choices: tuple[str, ...], key: str, where: str) -> st
     if value not in choices:
         raise UsageError(f"{where}: {key} is {value!r}; expected one of {', '.join(choices)}")
     return str(value)
+
+
+def _lengths(value: object, key: str, where: str) -> tuple[int, ...]:
+    """One or two positive whole numbers; none where nothing is said."""
+    if value is None:
+        return ()
+    values = value if isinstance(value, list) else [value]
+    if len(values) not in (1, 2) or not all(type(n) is int and n > 0 for n in values):
+        raise UsageError(f"{where}: {key} is {value!r}; expected a number of pixels, or [height, width]")
+    return tuple(values)
 
 
 def _number(value: object, key: str, where: str) -> float:

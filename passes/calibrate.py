@@ -17,10 +17,12 @@ class Calibrate:
     """Reads calibration samples. Verification and timing run on them, and criteria that judge by activations."""
 
     name: ClassVar[str] = "calibrate"
-    needs: ClassVar[frozenset[str]] = frozenset({"source"})
+    needs: ClassVar[frozenset[str]] = frozenset({"source", "analysis"})
     gives: ClassVar[frozenset[str]] = frozenset()
 
-    calibration: str = option("", "Real inputs: an .npz or .npy file, or module:function.", "PATH")
+    calibration: str = option(
+        "", "Real inputs: .npz, .npy, a folder of images, module:function, or random[:N].", "PATH"
+    )
     samples: int = option(256, "How many calibration samples to use at most.", "N", minimum=1)
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
@@ -30,6 +32,15 @@ class Calibrate:
         if not self.calibration:
             return unit
         from onnxprune.data import load
+        from onnxprune.noise import NOTE, asked_for, random_samples
+        from onnxprune.preprocess import Preprocess
 
         spec = Path(self.preprocess) if self.preprocess else None
-        return replace(unit, samples=load(self.calibration, unit.source.inputs, spec).take(self.samples, self.seed))
+        count = asked_for(self.calibration, self.samples)
+        if count is None:
+            found = load(self.calibration, unit.source.inputs, spec, self.samples, self.seed)
+            return replace(unit, samples=found.take(self.samples, self.seed))
+        assert unit.analysis is not None
+        sizes, convert = unit.analysis.shapes.sizes, None if spec is None else Preprocess.load(spec)
+        samples = random_samples(unit.source, sizes, count, self.seed, convert)
+        return replace(unit, samples=samples, notes=(*unit.notes, NOTE))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from onnxprune.passmanager import option
-from onnxprune.unit import Unit
+from onnxprune.unit import Unit, Watch
 
 __all__ = ["Score"]
 
 AGGREGATIONS = ("mean", "sum", "max", "product", "first")
 NORMALISATIONS = ("mean", "none", "max", "standardise", "per-parameter", "lamp")
 FALLBACK = "l2"  # needs nothing but weights, so it scores every group
+
+
+class _Own(TypedDict):
+    """What statistics and runs of the model are computed with."""
+
+    threads: int
+    seed: int
+    watch: Watch
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Score:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates"})
     gives: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    criterion: str = option("l2", "What makes an index important: l1, l2, linf, bn-scale, random.", "NAME")
+    criterion: str = option("l2", "What makes an index important: l2, wanda, ...; see docs/criteria.md.", "NAME")
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
@@ -33,10 +41,14 @@ class Score:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
         from onnxprune.calibration import Cache, gather
         from onnxprune.criteria import criterion_of, score
+        from onnxprune.divergence import divergence_of
 
         assert unit.analysis is not None
-        evidence = gather(criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics,
-                          threads=self.threads, seed=self.seed, watch=unit.watch, cache=Cache.of_user())  # fmt: skip
+        own: _Own = {"threads": self.threads, "seed": self.seed, "watch": unit.watch}
+        evidence = gather(
+            criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics, cache=Cache.of_user(),
+            runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
+        )  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics)
         scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
         if not scores.missing:

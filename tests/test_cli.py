@@ -288,7 +288,7 @@ WRONG = {
     "an infinite target": Wrong(("--target", "macs=inf"), ("at most 1",)),
     "one target twice": Wrong(("--target", "macs=0.5", "--target", "macs=0.4"), ("macs twice",)),
     "an unknown budget": Wrong(("--target", "latency=0.5"), ("no budget 'latency'", "macs, params")),
-    "an unknown criterion": Wrong(("--criterion", "l3"), ("no criterion 'l3'", "bn-scale, l1, l2, linf, random")),
+    "an unknown criterion": Wrong(("--criterion", "l3"), ("no criterion 'l3'", "choose one of ")),
     "an unknown allocation": Wrong(("--allocation", "fair"), ("no allocation 'fair'", "global, uniform")),
     "an unknown granularity": Wrong(("--granularity", "toe"), ("'toe'", "channel")),
     "heads where there are none": Wrong(("--granularity", "head"), ("no attention heads", "inspect")),

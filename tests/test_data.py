@@ -251,9 +251,9 @@ def test_preprocessing_without_images_is_refused(npz: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.npz", None, r"none\.npz: no such file; expected an existing \.npz or \.npy file, or module:function"),
+        ("none.npz", None, r"none\.npz: no such file; expected an existing \.npz or \.npy file, a folder"),
         ("none", None, r"none: no such file"),
-        ("images.zip", b"", r"images\.zip: unknown kind of data; expected \.npz, \.npy or module:function"),
+        ("images.zip", b"", r"images\.zip: unknown kind of data; expected \.npz, \.npy, a folder of images or"),
         ("text.npz", b"hello", r"text\.npz: not readable \.npz data"),
         ("empty.npy", b"", r"empty\.npy: not readable \.npy data"),
         ("cut.npz", b"PK\x03\x04", r"cut\.npz: not readable \.npz data"),

@@ -36,13 +36,14 @@ def gather(
     Errors: `UsageError` that says what to give, when the criterion needs samples or labels and there are none, or when
     nobody can run the model for it.
     """
-    if criterion.data == "weights":
+    requests = list(criterion.needs(analysis))
+    if criterion.data == "weights" and (samples is None or not requests):
         return Evidence(analysis, known or Statistics(), seed)
     if samples is None:
         data = "data.npz with an array 'labels'" if criterion.data == "labels" else "data.npz"
         raise UsageError(
             f"the criterion {criterion.name!r} judges by what the model computes: give --calibration {data} (also "
-            ".npy, or module:function)"
+            ".npy, a folder of images, module:function or random)"
         )
     if criterion.data == "labels" and samples.labels is None:
         raise UsageError(
@@ -51,7 +52,6 @@ def gather(
         )
     if criterion.data == "runs" and runs is None:
         raise UsageError(f"the criterion {criterion.name!r} runs the model, which cannot be done here")
-    requests = list(criterion.needs(analysis))
     if known is None or not all(known.has(request) or request in known.unanswered for request in requests):
         known = collect(analysis, samples, requests, threads=threads, seed=seed, watch=watch, cache=cache)
     divergence = runs(analysis, samples) if criterion.data == "runs" and runs is not None else None

@@ -55,10 +55,11 @@ class Criterion:
     """`judge` scores groups: as sites, which the aggregation and normalisation that the user chose make one, or as is.
 
     `needs` are the statistics that it reads. `data` says what it takes beyond weights: calibration samples, labels
-    with them, or runs of the model (`Evidence.divergence`). `elements` judges single weights, for granularities below
-    the channel; None where the criterion has nothing to say of them. `solve` masks a whole layer and repairs what
-    stays, instead of `elements`. `compare` says what single weights are weighed against: the layer, or their
-    output alone. `about` is one line with its source.
+    with them, or runs of the model (`Evidence.divergence`). Statistics are there where samples are given; one of
+    `weights` that has needs does without them, too. `elements` judges single weights, for granularities below the
+    channel; None where the criterion has nothing to say of them. `solve` masks a whole layer and repairs what stays,
+    instead of `elements`. `compare` says what single weights are weighed against: the layer, or their output alone.
+    `about` is one line with its source.
     """
 
     name: str

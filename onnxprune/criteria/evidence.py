@@ -28,8 +28,12 @@ class Divergence(Protocol):
         """Run the model on the calibration samples with these gates."""
         ...
 
-    def losses(self, gates: Mapping[int, Vector]) -> Vector:
-        """One number for each sample, whose squared slope says how much the outputs depend on a gate.
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def losses(self, gates: Mapping[int, Vector], part: slice = slice(None)) -> Vector:
+        """One number for each sample of a part, whose squared slope says how much the outputs depend on a gate.
 
         The cross-entropy of its label where there are labels; else what stands for one, drawn from the outputs.
         """

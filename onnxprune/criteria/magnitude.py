@@ -24,7 +24,7 @@ from onnxprune.layers import Layer
 from onnxprune.model import Array
 from onnxprune.statistics import Statistics
 
-__all__ = ["L1", "L2", "LINF", "magnitude"]
+__all__ = ["L0", "L1", "L2", "LINF", "magnitude"]
 
 
 def _itself(values: Vector) -> Vector:
@@ -60,6 +60,11 @@ def _criterion(
     return Criterion(name, about, judge, elements=elements)
 
 
+def _nonzero(values: Array) -> Array:
+    return np.asarray(values != 0, dtype=np.float32)
+
+
+L0 = _criterion("l0", "how many weights are not zero: for models that are sparse already", _nonzero, np.add, _itself)
 L1 = _criterion("l1", "the sum of absolute weights: Li et al., ICLR 2017 (arXiv 1608.08710)", np.abs, np.add, _itself)
 L2 = _criterion(
     "l2",

@@ -7,8 +7,10 @@ A group is missing where no layer reads it (queries and keys meet each other), o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -19,10 +21,20 @@ from onnxprune.criteria.sites import SiteScore
 from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Vector
 from onnxprune.layers import Layer, layers_of
-from onnxprune.solvers import Reader
+from onnxprune.model import Array
+from onnxprune.solvers import Reader, damped_inverse
 from onnxprune.statistics import Gram, Request
 
-__all__ = ["Reading", "inputs_of_consumers", "inputs_of_layers", "marginal", "readings", "scored", "weighed"]
+__all__ = [
+    "Reading",
+    "inputs_of_consumers",
+    "inputs_of_layers",
+    "marginal",
+    "readings",
+    "scored",
+    "weighed",
+    "weighed_by_weight",
+]
 
 
 @dataclass(frozen=True)
@@ -47,31 +59,33 @@ def inputs_of_consumers(analysis: Analysis) -> Iterable[Request]:
 
 def readings(evidence: Evidence) -> Mapping[int, tuple[Reading, ...]]:
     """By atom id, the consumers of each group whose inputs were measured."""
-    found: dict[int, tuple[Reading, ...]] = {}
     measured = [layer for layer in evidence.layers if evidence.statistics.has(Gram(layer))]
-    shares: dict[Layer, tuple[Reader, ...]] = {}
-    for atom, consumers in consumers_of(evidence.analysis, measured).items():
-        held = []
-        for consumer in consumers:
-            if consumer.layer not in shares:
-                shares[consumer.layer] = _whole(evidence, consumer.layer)
-            whole = shares[consumer.layer]
-            readers = (Reader(w.weights, w.gram, c) for w, c in zip(whole, consumer.columns, strict=True))
-            held.append(Reading(consumer, tuple(readers)))
-        found[atom] = tuple(held)
-    return found
+    found = consumers_of(evidence.analysis, measured)
+    groups_of = Counter(consumer.layer for consumers in found.values() for consumer in consumers)
+    whole = {layer: _whole(evidence, layer, often > 1) for layer, often in groups_of.items()}
+    return {
+        atom: tuple(
+            Reading(c, tuple(replace(r, columns=own) for r, own in zip(whole[c.layer], c.columns, strict=True)))
+            for c in consumers
+        )
+        for atom, consumers in found.items()
+    }
 
 
-def _whole(evidence: Evidence, layer: Layer) -> tuple[Reader, ...]:
-    """The groups of a layer, with all their weights divided by the root of the energy of the layer's output."""
+def _whole(evidence: Evidence, layer: Layer, often: bool) -> tuple[Reader, ...]:
+    """The groups of a layer, with all their weights divided by the root of the energy of the layer's output.
+
+    Where several groups of indices ask for the inverse, it is computed once.
+    """
     groups, outputs, inputs, positions = layer.shape
     stored = np.asarray(evidence.weights.real(layer.weight), np.float64)
     weights = layer.matrix(stored).reshape(groups, outputs, inputs * positions)
-    gram = evidence.statistics.gram(layer).matrix
+    grams = evidence.statistics.gram(layer).matrix
     nothing = np.zeros((0, 1), np.intp)
-    energy = sum(Reader(w, g, nothing).energy for w, g in zip(weights, gram, strict=True))
+    energy = sum(Reader(w, g, nothing).energy for w, g in zip(weights, grams, strict=True))
     scale = energy**-0.5 if energy > 0 else 1.0
-    return tuple(Reader(w * scale, g, nothing) for w, g in zip(weights, gram, strict=True))
+    inverses = [cache(partial(damped_inverse, gram)) if often else None for gram in grams]
+    return tuple(Reader(w * scale, g, nothing, i) for w, g, i in zip(weights, grams, inverses, strict=True))
 
 
 def weighed(evidence: Evidence, judge: Callable[[Reader], Vector]) -> Mapping[int, Sequence[SiteScore]]:
@@ -84,6 +98,21 @@ def weighed(evidence: Evidence, judge: Callable[[Reader], Vector]) -> Mapping[in
             numbers = max(1, layer.numbers // len(values))
             found.setdefault(atom, []).append(SiteScore(layer.weight, reading.consumer.axis, values, numbers))
     return found
+
+
+def weighed_by_weight(
+    evidence: Evidence, saliency: Callable[[Array, Array], Array]
+) -> Mapping[int, Sequence[SiteScore]]:
+    """The same where an index is worth the sum of what its weights are: `saliency(weights, gram)`, (O, D)."""
+    columns: dict[int, Vector] = {}
+
+    def judge(reader: Reader) -> Vector:
+        known = id(reader.weights)  # all readers are alive while they are judged
+        if known not in columns:
+            columns[known] = np.asarray(saliency(reader.weights, reader.gram).sum(axis=0))
+        return np.asarray(columns[known][reader.columns].sum(axis=1))
+
+    return weighed(evidence, judge)
 
 
 def scored(evidence: Evidence, name: str, judge: Callable[[Sequence[Reader]], Vector]) -> Scores:

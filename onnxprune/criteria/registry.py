@@ -6,43 +6,62 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
+from onnxprune.criteria.activity import ACTIVATION_MEAN, ACTIVATION_VARIANCE, APOZ
 from onnxprune.criteria.bn_scale import BN_SCALE
 from onnxprune.criteria.chance import RANDOM
+from onnxprune.criteria.chip import CHIP
 from onnxprune.criteria.criterion import Criterion
+from onnxprune.criteria.entropy import ENTROPY
 from onnxprune.criteria.evidence import Evidence
+from onnxprune.criteria.geometric_median import FPGM
+from onnxprune.criteria.hrank import HRANK
+from onnxprune.criteria.information import MUTUAL_INFORMATION
+from onnxprune.criteria.lamp import LAMP
 from onnxprune.criteria.loss_based import FISHER, FORWARD, SPSA
-from onnxprune.criteria.magnitude import L1, L2, LINF
+from onnxprune.criteria.magnitude import L0, L1, L2, LINF
 from onnxprune.criteria.regression import LASSO, LEAST_SQUARES, THINET
 from onnxprune.criteria.scores import Scores
-from onnxprune.criteria.second_order import OBD, OBS, SPARSEGPT
+from onnxprune.criteria.second_order import OBC, OBD, OBS, SPARSEGPT
+from onnxprune.criteria.similarity import CORRELATION, SIMILARITY
 from onnxprune.criteria.sites import aggregated
+from onnxprune.criteria.wanda import WANDA
 from onnxprune.errors import UsageError
 
 __all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "score"]
 
 ENTRY_POINTS = "onnxprune.criteria"  # the entry-point group in which a package names criteria of its own
 
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(
-    {
-        c.name: c
-        for c in (
-            BN_SCALE,
-            L1,
-            L2,
-            LINF,
-            RANDOM,
-            OBD,
-            OBS,
-            SPARSEGPT,
-            THINET,
-            LASSO,
-            LEAST_SQUARES,
-            FORWARD,
-            FISHER,
-            SPSA,
-        )
-    }
+_OURS = (
+    ACTIVATION_MEAN,
+    ACTIVATION_VARIANCE,
+    APOZ,
+    BN_SCALE,
+    CHIP,
+    CORRELATION,
+    ENTROPY,
+    FISHER,
+    FORWARD,
+    FPGM,
+    HRANK,
+    L0,
+    L1,
+    L2,
+    LAMP,
+    LASSO,
+    LEAST_SQUARES,
+    LINF,
+    MUTUAL_INFORMATION,
+    OBC,
+    OBD,
+    OBS,
+    RANDOM,
+    SIMILARITY,
+    SPARSEGPT,
+    SPSA,
+    THINET,
+    WANDA,
 )
+CRITERIA: Mapping[str, Criterion] = MappingProxyType({criterion.name: criterion for criterion in _OURS})
 
 
 def criterion_of(name: str) -> Criterion:

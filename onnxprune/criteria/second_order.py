@@ -12,25 +12,31 @@ import numpy as np
 
 from onnxprune.criteria.criterion import Criterion, Select, Sites
 from onnxprune.criteria.evidence import Evidence
-from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed
+from onnxprune.criteria.reading import inputs_of_layers, marginal, scored, weighed_by_weight
 from onnxprune.criteria.scores import Scores
 from onnxprune.dimensions import Mask, Vector
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.solvers import Reader, damped_inverse, obd, obs, sequential, sparsegpt, structured_obs
-from onnxprune.statistics import GramMatrix, Statistics
+from onnxprune.solvers import (
+    WIDEST,
+    Reader,
+    damped_inverse,
+    masked_least_squares,
+    obd,
+    obs,
+    sequential,
+    sparsegpt,
+    structured_obs,
+    trace,
+)
+from onnxprune.statistics import Gram, GramMatrix, Statistics
 
-__all__ = ["OBD", "OBS", "SPARSEGPT"]
+__all__ = ["OBC", "OBD", "OBS", "SPARSEGPT"]
 
 
 def _rows(layer: Layer, weights: Array) -> Array:
     groups, outputs, inputs, positions = layer.shape
     return weights.reshape(groups, outputs, inputs * positions)
-
-
-def _of_columns(reader: Reader, saliency: Array) -> Vector:
-    """The sum over all weights that go with an index."""
-    return np.asarray(saliency.sum(axis=0)[reader.columns].sum(axis=1))
 
 
 # -- OBD --------------------------------------------------------------------------------------------------------------
@@ -42,7 +48,7 @@ def _obd_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array
 
 def _obd(evidence: Evidence) -> Sites:
     """w^2 H_jj, added up over all weights that read an index."""
-    return weighed(evidence, lambda reader: _of_columns(reader, obd(reader.weights, reader.gram)))
+    return weighed_by_weight(evidence, obd)
 
 
 OBD = Criterion(
@@ -69,6 +75,10 @@ def _obs(evidence: Evidence) -> Scores:
     return scored(evidence, "obs", _greedy)
 
 
+def _obc(evidence: Evidence) -> Scores:
+    return scored(evidence, "obc", _greedy)
+
+
 OBS = Criterion(
     "obs",
     "what stays makes up for what goes: Hassibi & Stork, Optimal Brain Surgeon, NIPS 1992; indices go one by one, "
@@ -86,7 +96,7 @@ def _sparsegpt_elements(layer: Layer, weights: Array, statistics: Statistics) ->
 
 def _sparsegpt(evidence: Evidence) -> Sites:
     """w^2 / U_jj^2, added up over all weights that read an index."""
-    return weighed(evidence, lambda reader: _of_columns(reader, sequential(reader.weights, reader.gram)))
+    return weighed_by_weight(evidence, sequential)
 
 
 def _sparsegpt_solve(
@@ -98,4 +108,31 @@ def _sparsegpt_solve(
 SPARSEGPT = Criterion(
     "sparsegpt", "what the columns behind it cannot make up for: Frantar & Alistarh, ICML 2023 (arXiv 2301.00774)",
     _sparsegpt, inputs_of_layers, "samples", _sparsegpt_elements, _sparsegpt_solve,
+)  # fmt: skip
+
+# -- OBC --------------------------------------------------------------------------------------------------------------
+
+
+def _obc_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+    rows, grams = _rows(layer, weights), statistics.gram(layer).matrix
+    if rows.shape[2] > WIDEST:
+        return _obs_elements(layer, weights, statistics)
+    return np.stack([trace(own, gram) for own, gram in zip(rows, grams, strict=True)]).reshape(layer.shape)
+
+
+def _obc_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
+    """The mask by `elements`, and the weights that are best with it; of a wide layer by SparseGPT's order."""
+    kept = select(_obc_elements(layer, weights, Statistics({Gram(layer): gram})), sparsity)
+    rows, masks = _rows(layer, weights), _rows(layer, kept)
+    if rows.shape[2] > WIDEST:
+        return sparsegpt(weights, gram.matrix, None, sparsity, mask=kept)
+    both = zip(rows, gram.matrix, masks, strict=True)
+    return np.stack([masked_least_squares(*one) for one in both]).reshape(layer.shape), kept
+
+
+OBC = Criterion(
+    "obc",
+    f"exact, weight by weight: Frantar et al., Optimal Brain Compression, NeurIPS 2022 (arXiv 2208.11580); obs in "
+    f"layers of more than {WIDEST} columns, and for channels",
+    _obc, inputs_of_layers, "samples", _obc_elements, _obc_solve,
 )  # fmt: skip

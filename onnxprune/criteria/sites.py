@@ -15,7 +15,7 @@ import numpy as np
 from onnxprune.dimensions import Vector
 from onnxprune.errors import UsageError
 
-__all__ = ["AGGREGATIONS", "NORMALISATIONS", "SiteScore", "aggregated"]
+__all__ = ["AGGREGATIONS", "NORMALISATIONS", "SiteScore", "aggregated", "lamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def _standardised(values: Vector) -> Vector:
     return _divided(values - values.mean(), float(values.std()))
 
 
-def _lamp(values: Vector) -> Vector:
+def lamp(values: Vector) -> Vector:
     """The share of an index among those that matter as much or more: Lee et al., ICLR 2021 (arXiv 2010.07611)."""
     order = np.argsort(values, kind="stable")
     squares = np.square(values[order])
@@ -53,7 +53,7 @@ NORMALISATIONS: Mapping[str, Callable[[SiteScore], Vector]] = MappingProxyType(
         "max": lambda site: _divided(site.values, float(np.abs(site.values).max())),
         "standardise": lambda site: _standardised(site.values),
         "per-parameter": lambda site: _divided(site.values, float(site.numbers)),
-        "lamp": lambda site: _lamp(site.values),
+        "lamp": lambda site: lamp(site.values),
     }
 )
 AGGREGATIONS: Mapping[str, Callable[[Sequence[Vector]], Vector]] = MappingProxyType(

@@ -14,7 +14,7 @@ it is caught up on in one product, and what went is left out from then on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -32,11 +32,15 @@ _BEHIND = 512  # columns
 
 @dataclass(frozen=True)
 class Reader:
-    """A layer that reads the dimension: `weights` (O, D), `gram` (D, D), and the columns (indices, s) of each index."""
+    """A layer that reads the dimension: `weights` (O, D), `gram` (D, D), and the columns (indices, s) of each index.
+
+    `inverse` gives the damped inverse of `gram` where somebody has it at hand.
+    """
 
     weights: npt.NDArray[Any]
     gram: npt.NDArray[Any]
     columns: Indices
+    inverse: Callable[[float], Float] | None = None
 
     @property
     def energy(self) -> float:
@@ -104,7 +108,8 @@ class _State:
         self.size, self.width = own.shape
         self.columns = np.concatenate([own.ravel(), np.setdiff1d(np.arange(self.shape[1]), own)])
         self.weights = np.asarray(reader.weights, np.float64).T[self.columns]
-        self.inverse = damped_inverse(np.asarray(reader.gram)[np.ix_(self.columns, self.columns)], damping)
+        inverse = damped_inverse(reader.gram, damping) if reader.inverse is None else reader.inverse(damping)
+        self.inverse = inverse[np.ix_(self.columns, self.columns)]
         inside = np.arange(own.size).reshape(own.shape)
         self.blocks = self.inverse[inside[:, :, None], inside[:, None, :]]
         held = self._by_index(self.weights)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import onnxprune
 from onnxprune.calibration import collect, gather
 from onnxprune.criteria import Criterion, criterion_of
 from onnxprune.data import Samples
@@ -18,6 +19,7 @@ from onnxprune.runtime.session import Session
 from onnxprune.statistics import Gram, Maps, Moments, Pooled, Request
 from onnxprune.testing import build
 from tests.calibration.test_grams import samples_for
+from tests.test_functions import ACT, DENSE, with_functions
 
 # a model, the tensor t, its axis, and how numpy brings samples and indices to the front
 TENSORS: dict[str, tuple[str, int, Callable[[Array], Array]]] = {
@@ -176,3 +178,26 @@ def test_a_criterion_without_its_data_says_what_to_give(data: str, given: bool, 
     asks = Criterion("asks", "", lambda e: {}, data=data)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=message):
         gather(asks, analyse(model), samples_for(model) if given else None)
+
+
+def test_tensors_of_a_function_are_told() -> None:
+    """A call becomes the nodes that it stands for, where a statistic is asked of one of them."""
+    model = with_functions("x[N,8] -> y\nh = my.Dense(x, W[8,8])\ny = my.Act(h)", [DENSE, ACT])
+    analysis, samples = analyse(model), samples_for(model)
+    inner = next(node.outputs[0] for node in model.nodes if node.op_type == "MatMul")
+    (layer,) = layers_of(analysis)
+    found = collect(analysis, samples, [Moments(inner, 1), Gram(layer)])
+    values = samples.arrays["x"].astype(np.float64)
+    np.testing.assert_allclose(found.gram(layer).matrix[0], values.T @ values, rtol=1e-4, atol=1e-4)
+    product = values @ model.array("W")
+    np.testing.assert_allclose(found.moments(inner, 1).squares, np.square(product).sum(axis=0), rtol=1e-4)
+
+
+def test_a_run_prunes_by_activations_and_by_runs() -> None:
+    """What a criterion needs is computed on the way: matrices for obs, damped runs for forward."""
+    model = build("x[N,3,8,8] -> y\nh = Conv(x, W[8,3,3,3])\nr = Relu(h)\ny = Conv(r, V[4,8,1,1])")
+    for criterion in ("obs", "forward"):
+        result = onnxprune.prune(model, sparsity=0.5, criterion=criterion, calibration="random:4", rounds=0)
+        assert result.model.weights["W"].shape == (4, 3, 3, 3)
+    with pytest.raises(UsageError, match="'obs' judges by what the model computes: give --calibration"):
+        onnxprune.prune(model, sparsity=0.5, criterion="obs")

@@ -20,6 +20,7 @@ from onnxprune.weights import Weights
 
 MODELS = ("cifar10_resnet20", "cifar10_mlperf_resnet8_int8_qdq", "ad01_autoencoder", "kws_dscnn")
 NORMS: dict[str, Callable[[Array], float]] = {
+    "l0": lambda w: float(np.count_nonzero(w)),
     "l1": lambda w: float(np.abs(w).sum()),
     "l2": lambda w: float(np.sqrt(np.square(w).sum())),
     "linf": lambda w: float(np.abs(w).max()),

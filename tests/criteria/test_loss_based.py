@@ -90,14 +90,16 @@ def test_fisher_is_the_mean_squared_slope() -> None:
     np.testing.assert_allclose(values, expected / expected.mean(), rtol=0.05)
 
 
-def test_spsa_comes_close_to_fisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With many directions, but for what it adds to all alike."""
-    monkeypatch.setattr(loss_based, "DIRECTIONS", 600)
+@pytest.mark.parametrize(("directions", "least"), [(8, 0.999), (16, 0.999), (4, 0.7)])
+def test_spsa_comes_close_to_fisher(directions: int, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many directions as indices, or more, it is the mean squared slope; with fewer it comes close."""
+    monkeypatch.setattr(loss_based, "DIRECTIONS", directions)
+    monkeypatch.setattr(loss_based, "PARTS", 24)
     labels = np.random.default_rng(3).integers(0, 4, 24)
     found, data = evidence(CLASSES, labels)
     expected = np.square(slopes(found, data, labels)).mean(axis=0)
     (values,) = score(found, "spsa").values.values()
-    assert np.corrcoef(values, expected)[0, 1] > 0.98
+    assert np.corrcoef(values, expected)[0, 1] > least
 
 
 def test_labels_that_are_not_given_are_drawn_from_the_outputs() -> None:
@@ -114,9 +116,8 @@ def test_labels_that_are_not_given_are_drawn_from_the_outputs() -> None:
 
 @pytest.mark.parametrize("criterion", NAMES)
 @pytest.mark.parametrize("text", [CLASSES, MAPS, MODELS["merged"], MODELS["attention"]])
-def test_what_changes_nothing_scores_least(criterion: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every gated group has scores of mean one; equal seeds give equal ones; a unit nobody listens to scores zero."""
-    monkeypatch.setattr(loss_based, "DIRECTIONS", 32)
+def test_scores_can_be_compared(criterion: str, text: str) -> None:
+    """Every group has scores, their mean over the model is one, and equal seeds give equal ones."""
     first, again = (score(evidence(text, seed=4)[0], criterion) for _ in range(2))
     assert not first.missing
     assert np.concatenate(list(first.values.values())).mean() == pytest.approx(1)

@@ -18,7 +18,7 @@ from tests.criteria.measured import MODELS, evidence, samples, tensors
 from tests.solvers.layer import error, resolved
 from tests.solvers.test_solvers import readers
 
-NAMES = ("obd", "obs", "sparsegpt", "thinet", "lasso", "least-squares")
+NAMES = ("obd", "obs", "obc", "sparsegpt", "thinet", "lasso", "least-squares")
 
 
 def each(found: Evidence) -> Iterator[tuple[int, int, Consumer]]:
@@ -223,3 +223,57 @@ def test_lasso_closes_what_others_can_replace() -> None:
     for reader in silent:
         reader.weights[:, reader.columns[3]] = 0
     assert lasso_path(silent).argmin() == 3
+
+
+class Half:
+    """The larger half of whatever is asked about."""
+
+    span = 4
+
+    def __call__(self, importance: Array, sparsity: float, /) -> Array:
+        return np.asarray(importance > np.quantile(importance, sparsity))
+
+
+half = Half()
+
+
+def test_solving_repairs_what_masking_breaks() -> None:
+    """Element by element, in every layer: what was solved for loses less than its mask does without repair."""
+    found = evidence(build(MODELS["conv"]))
+    for layer in found.layers:
+        gram, weights = found.statistics.gram(layer), layer.matrix(found.weights.real(layer.weight)).astype(np.float64)
+        losses = []
+        for name in ("obc", "sparsegpt"):
+            solve = CRITERIA[name].solve
+            assert solve is not None
+            made, kept = solve(layer, weights, gram, half, 0.5)
+            assert made.shape == kept.shape == layer.shape
+            assert not made[~kept].any()
+            losses += [
+                sum(
+                    error(a, b, h)
+                    for a, b, h in zip(
+                        weights.reshape(layer.shape[0], layer.shape[1], -1),
+                        other.reshape(layer.shape[0], layer.shape[1], -1),
+                        gram.matrix,
+                        strict=True,
+                    )
+                )
+                for other in (made, np.where(kept, weights, 0))
+            ]
+        assert losses[0] < losses[1]
+        assert losses[2] < losses[3]
+
+
+def test_a_wide_layer_is_solved_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows of their own would take too long, OBC takes the mask of OBS, and SparseGPT's repair."""
+    monkeypatch.setattr("onnxprune.criteria.second_order.WIDEST", 4)
+    found = evidence(build(MODELS["merged"]))
+    layer = found.layers[0]
+    weights = layer.matrix(found.weights.real(layer.weight))
+    solve, judge = CRITERIA["obc"].solve, CRITERIA["obs"].elements
+    assert solve is not None
+    assert judge is not None
+    made, kept = solve(layer, weights, found.statistics.gram(layer), half, 0.5)
+    np.testing.assert_array_equal(kept, half(judge(layer, weights, found.statistics), 0.5))
+    assert not made[~kept].any()

@@ -13,11 +13,13 @@ from onnxprune.solvers import (
     damped,
     damped_inverse,
     leave_one_out,
+    masked_least_squares,
     obd,
     obs,
     sequential,
     sparsegpt,
     structured_obs,
+    trace,
     upper_factor,
 )
 from tests.solvers.layer import Float, correlated, error, random, resolved
@@ -206,3 +208,33 @@ def test_one_removal_is_leave_one_out() -> None:
     rest = structured_obs(readers())
     assert len(rest.order) == 5
     assert rest.losses.sum() < sum(reader.energy for reader in readers())
+
+
+def test_obc_is_the_greedy_choice_of_every_row_solved_anew() -> None:
+    """Weight by weight the one whose going costs least once the row is solved anew; costs never fall."""
+    x, weights = correlated(60, 7), random(3, 7)
+    gram = damped(x.T @ x)
+    found = trace(weights, gram, 0)
+    for row in range(3):
+        kept = np.ones((1, 7), np.bool_)
+        own, before, least = weights[row : row + 1], 0.0, 0.0
+        for index in np.argsort(found[row]):
+            losses = {}
+            for other in np.flatnonzero(kept[0]):
+                trial = kept.copy()
+                trial[0, other] = False
+                losses[other] = error(own, resolved(own, gram, trial), gram) - before
+            assert losses[index] == pytest.approx(min(losses.values()), rel=1e-6)
+            least = max(least, losses[index])
+            assert found[row, index] == pytest.approx(least, rel=1e-6)
+            before += losses[index]
+            kept[0, index] = False
+
+
+def test_masked_least_squares_is_solved_row_by_row() -> None:
+    """Rows of one mask together, rows of their own, a row without anything."""
+    x, weights = correlated(60, 8), random(5, 8)
+    kept = np.random.default_rng(0).random((5, 8)) < 0.5
+    kept[1], kept[3] = kept[0], False
+    found = masked_least_squares(weights, x.T @ x, kept)
+    np.testing.assert_allclose(found, resolved(weights, damped(x.T @ x), kept), atol=1e-10)
