@@ -62,7 +62,8 @@ def _of_layer(layer: Layer, nonzero: Mask) -> LayerSparsity:
     inputs = _holding(nonzero)
     return LayerSparsity(
         layer.name, layer.weight, layer.op_type, layer.shape,
-        float(1 - nonzero.mean()), dead(3), dead(2, 3), dead(1, 3), inputs, _holding(nonzero.swapaxes(1, 2)), _why_not(layer, nonzero),
+        float(1 - nonzero.mean()), dead(3), dead(2, 3), dead(1, 3),
+        inputs, _holding(nonzero.swapaxes(1, 2)), _why_not(layer, nonzero),
     )  # fmt: skip
 
 
