@@ -29,7 +29,7 @@ from onnxprune.solvers import (
     structured_obs,
     trace,
 )
-from onnxprune.statistics import Gram, GramMatrix, Statistics
+from onnxprune.statistics import GramMatrix
 
 __all__ = ["OBC", "OBD", "OBS", "SPARSEGPT"]
 
@@ -42,8 +42,8 @@ def _rows(layer: Layer, weights: Array) -> Array:
 # -- OBD --------------------------------------------------------------------------------------------------------------
 
 
-def _obd_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    return obd(_rows(layer, weights), statistics.gram(layer).matrix).reshape(layer.shape)
+def _obd_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return obd(_rows(layer, weights), evidence.statistics.gram(layer).matrix).reshape(layer.shape)
 
 
 def _obd(evidence: Evidence) -> Sites:
@@ -59,8 +59,12 @@ OBD = Criterion(
 # -- OBS --------------------------------------------------------------------------------------------------------------
 
 
-def _obs_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    return obs(_rows(layer, weights), damped_inverse(statistics.gram(layer).matrix)).reshape(layer.shape)
+def _obs_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return _one_by_one(layer, weights, evidence.statistics.gram(layer))
+
+
+def _one_by_one(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
+    return obs(_rows(layer, weights), damped_inverse(gram.matrix)).reshape(layer.shape)
 
 
 def _greedy(readers: Sequence[Reader]) -> Vector:
@@ -89,8 +93,8 @@ OBS = Criterion(
 # -- SparseGPT --------------------------------------------------------------------------------------------------------
 
 
-def _sparsegpt_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    both = zip(_rows(layer, weights), statistics.gram(layer).matrix, strict=True)
+def _sparsegpt_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    both = zip(_rows(layer, weights), evidence.statistics.gram(layer).matrix, strict=True)
     return np.stack([sequential(rows, gram) for rows, gram in both]).reshape(layer.shape)
 
 
@@ -113,16 +117,20 @@ SPARSEGPT = Criterion(
 # -- OBC --------------------------------------------------------------------------------------------------------------
 
 
-def _obc_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    rows, grams = _rows(layer, weights), statistics.gram(layer).matrix
+def _obc_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return _in_turn(layer, weights, evidence.statistics.gram(layer))
+
+
+def _in_turn(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
+    rows = _rows(layer, weights)
     if rows.shape[2] > WIDEST:
-        return _obs_elements(layer, weights, statistics)
-    return np.stack([trace(own, gram) for own, gram in zip(rows, grams, strict=True)]).reshape(layer.shape)
+        return _one_by_one(layer, weights, gram)
+    return np.stack([trace(own, matrix) for own, matrix in zip(rows, gram.matrix, strict=True)]).reshape(layer.shape)
 
 
 def _obc_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
     """The mask by `elements`, and the weights that are best with it; of a wide layer by SparseGPT's order."""
-    kept = select(_obc_elements(layer, weights, Statistics({Gram(layer): gram})), sparsity)
+    kept = select(_in_turn(layer, weights, gram), sparsity)
     rows, masks = _rows(layer, weights), _rows(layer, kept)
     if rows.shape[2] > WIDEST:
         return sparsegpt(weights, gram.matrix, None, sparsity, mask=kept)

@@ -187,7 +187,7 @@ def test_elements_have_the_shape_of_their_layer(criterion: str) -> None:
     assert judge is not None
     for layer in found.layers:
         weights = layer.matrix(found.weights.real(layer.weight))
-        values = judge(layer, weights, found.statistics)
+        values = judge(layer, weights, found)
         assert values.shape == layer.shape
         for g, h in enumerate(found.statistics.gram(layer).matrix):
             flat = weights[g].reshape(layer.shape[1], -1).astype(np.float64)
@@ -275,5 +275,5 @@ def test_a_wide_layer_is_solved_in_order(monkeypatch: pytest.MonkeyPatch) -> Non
     assert solve is not None
     assert judge is not None
     made, kept = solve(layer, weights, found.statistics.gram(layer), half, 0.5)
-    np.testing.assert_array_equal(kept, half(judge(layer, weights, found.statistics), 0.5))
+    np.testing.assert_array_equal(kept, half(judge(layer, weights, found), 0.5))
     assert not made[~kept].any()

@@ -109,7 +109,7 @@ def test_tied_weights_are_judged_together() -> None:
     assert [len(target.layers), target.alike] == [2, False]
     seen: dict[str, Array] = {}
 
-    def judge(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+    def judge(layer: Layer, weights: Array, evidence: Evidence) -> Array:
         seen[layer.name] = np.abs(weights) * np.arange(4)[None, None, :, None]
         return seen[layer.name]
 
