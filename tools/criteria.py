@@ -7,7 +7,7 @@ into FILE (JSON, a line each) at once and not measured again, so a run that was 
 measures again nothing but what it matches of "model criterion column". `--fresh` forgets what it matches first.
 
 Models: the CIFAR-10 ResNets of models/ (top-1 of 1,017 images, 256 others for calibration), and the language model
-stories260k of --assets (perplexity of 12 texts, 12 others for calibration). What is random by nature (`SEEDED`) is
+stories260k of --assets (perplexity of 12 texts, 6 others for calibration). What is random by nature (`SEEDED`) is
 the mean over `SEEDS` seeds, with their standard deviation. A number is `~` where it is not clearly better than that of
 `random`: by more than two standard errors, of seeds and of the test set together.
 """
@@ -48,7 +48,7 @@ from onnxprune.unit import Unit
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
-SEEDS, SEEDED = 5, ("random", "spsa", "fisher")
+SEEDS, SEEDED = 5, ("random", "spsa")
 CHANNELS = {
     f"{times}x {allocation}": (target, allocation)
     for allocation in ("uniform", "global")
@@ -101,7 +101,7 @@ def subject(name: str, assets: Path) -> Subject:
         path = assets / "models" / "stories260k_llama.onnx"
         ids = np.load(assets / "data" / "stories260k" / "sampled_ids.npy").astype(np.int64)
         (wanted,) = Model.load(path).inputs
-        first, second = (Samples(path.name, {wanted.name: part}) for part in (ids[:12], ids[12:]))
+        first, second = (Samples(path.name, {wanted.name: part}) for part in (ids[:6], ids[12:]))
         return Subject(name, path, first, second, "perplexity")
     path = ROOT / "models" / f"cifar10_{name}.onnx"
     inputs = Model.load(path).inputs

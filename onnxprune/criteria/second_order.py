@@ -21,6 +21,7 @@ from onnxprune.solvers import (
     WIDEST,
     Reader,
     damped_inverse,
+    heard,
     masked_least_squares,
     obd,
     obs,
@@ -64,7 +65,12 @@ def _obs_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
 
 
 def _one_by_one(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
-    return obs(_rows(layer, weights), damped_inverse(gram.matrix)).reshape(layer.shape)
+    return obs(heard(_rows(layer, weights), gram.matrix), damped_inverse(gram.matrix)).reshape(layer.shape)
+
+
+def _obs_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
+    """The mask by `elements`, all at once, and the weights that are best with it."""
+    return _repaired(layer, weights, gram, select(_one_by_one(layer, weights, gram), sparsity), sparsity)
 
 
 def _greedy(readers: Sequence[Reader]) -> Vector:
@@ -87,14 +93,15 @@ OBS = Criterion(
     "obs",
     "what stays makes up for what goes: Hassibi & Stork, Optimal Brain Surgeon, NIPS 1992; indices go one by one, "
     "as in ZipLM, NeurIPS 2023 (arXiv 2302.04089)",
-    _obs, inputs_of_layers, "samples", _obs_elements,
+    _obs, inputs_of_layers, "samples", _obs_elements, _obs_solve,
 )  # fmt: skip
 
 # -- SparseGPT --------------------------------------------------------------------------------------------------------
 
 
 def _sparsegpt_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
-    both = zip(_rows(layer, weights), evidence.statistics.gram(layer).matrix, strict=True)
+    grams = evidence.statistics.gram(layer).matrix
+    both = zip(heard(_rows(layer, weights), grams), grams, strict=True)
     return np.stack([sequential(rows, gram) for rows, gram in both]).reshape(layer.shape)
 
 
@@ -122,15 +129,18 @@ def _obc_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
 
 
 def _in_turn(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
-    rows = _rows(layer, weights)
+    rows = heard(_rows(layer, weights), gram.matrix)
     if rows.shape[2] > WIDEST:
         return _one_by_one(layer, weights, gram)
     return np.stack([trace(own, matrix) for own, matrix in zip(rows, gram.matrix, strict=True)]).reshape(layer.shape)
 
 
 def _obc_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
-    """The mask by `elements`, and the weights that are best with it; of a wide layer by SparseGPT's order."""
-    kept = select(_in_turn(layer, weights, gram), sparsity)
+    """The mask by `elements`, and the weights that are best with it; of a wide layer in SparseGPT's order."""
+    return _repaired(layer, weights, gram, select(_in_turn(layer, weights, gram), sparsity), sparsity)
+
+
+def _repaired(layer: Layer, weights: Array, gram: GramMatrix, kept: Mask, sparsity: float) -> tuple[Array, Mask]:
     rows, masks = _rows(layer, weights), _rows(layer, kept)
     if rows.shape[2] > WIDEST:
         return sparsegpt(weights, gram.matrix, None, sparsity, mask=kept)

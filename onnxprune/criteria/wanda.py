@@ -77,4 +77,5 @@ WANDA = Criterion(
     requests,
     "samples",
     elements,
+    compare="output",
 )

@@ -147,6 +147,21 @@ def test_a_criterion_may_solve(monkeypatch: pytest.MonkeyPatch) -> None:
     assert without.model is analysis.model
 
 
+def test_wanda_weighs_a_weight_against_its_output(desk: Path) -> None:
+    """As the paper does: every output gives up the same share; l2 takes the least of the layer."""
+    source = desk / "mlp.onnx"
+    build("x[N,16] -> y; h = Gemm<transB=1>(x, W[12,16]); r = Relu(h); y = Gemm<transB=1>(r, V[4,12])").save(source)
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
+    np.savez(desk / "x.npz", x=x)
+    gone = {}
+    for criterion in ("wanda", "l2"):
+        made = onnxprune.prune(source, granularity="element", sparsity=0.5, allocation="uniform", criterion=criterion,
+                               calibration=str(desk / "x.npz"), rounds=0)  # fmt: skip
+        gone[criterion] = set((made.model.array("W") == 0).sum(axis=1).tolist())
+    assert gone["wanda"] == {8}
+    assert len(gone["l2"]) > 1
+
+
 def test_layers_are_chosen_by_name_operator_and_place() -> None:
     analysis = analyse(build("i[N,3]:int64 -> y\ne = Gather(E[9,4], i)\nh = MatMul(e, A[4,4])\nf = Flatten(h)\n"
                              "g = Gemm(f, B[12,4])\ny = MatMul(g, C[4,2])"))  # fmt: skip
