@@ -44,7 +44,7 @@ def sparsegpt(
 ) -> tuple[Float, Mask]:
     """New weights (G, O, I, K), zero where the mask that comes with them is False.
 
-    `gram` is (G, I x K, I x K); its scale does not matter. `span` and `block` count inputs, each of K columns.
+    `gram` is (G, I x K, I x K); its scale does not matter. `span` counts inputs, each of K columns, `block` columns.
     """
     groups, outputs, inputs, positions = weights.shape
     columns = inputs * positions
@@ -54,7 +54,7 @@ def sparsegpt(
     worth = heard(1 / pivots[:, None], gram)
     kept = np.ones_like(work, np.bool_) if mask is None else np.array(mask, np.bool_).reshape(work.shape)
     span = min(span, inputs)
-    wide = max(1, block // span) * span * positions  # case 2
+    wide = max(1, block // (span * positions)) * span * positions  # case 2
     for start in range(0, columns, wide):
         stop = min(start + wide, columns)
         lost = np.zeros((groups, outputs, stop - start))
