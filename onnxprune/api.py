@@ -101,13 +101,14 @@ def inspect(
     size: Sequence[str] | str = (),
     allow_inexact: Sequence[str] | str = (),
     probe: bool = False,
+    sparsity: bool = False,
 ) -> Inspection:
     """What could be pruned: groups with their sites and costs, and everything that is fixed, with the reason.
 
     `size` gives example sizes of symbolic dimensions (`"height=320"`); `allow_inexact` is that of `prune`; `probe` runs
-    nodes that no rule knows.
+    nodes that no rule knows; `sparsity` also looks for zeros, and for N:M, in the weights of every layer.
     """
-    return inspection_of(_analysed(model, size, allow_inexact, probe))
+    return inspection_of(_analysed(model, size, allow_inexact, probe), sparsity)
 
 
 def explain(

@@ -209,6 +209,7 @@ def _run_pipeline(
 @size_flag
 @inexact_flag
 @probe_flag
+@click.option("--sparsity", is_flag=True, help="Show the zeros of each layer, and which N:M holds along which axis.")
 @json_flag
 @quiet_flag
 def inspect(
@@ -216,6 +217,7 @@ def inspect(
     size: Sequence[str],
     allow_inexact: Sequence[str],
     probe: bool,
+    sparsity: bool,
     json_path: str | None,
     quiet: bool,
 ) -> None:
@@ -226,7 +228,7 @@ def inspect(
     _check_json(json_path, source.files)
     with _progress(quiet) as watch:
         watch("analyse", 0, 0)
-        inspection = api.inspect(source, size=size, allow_inexact=allow_inexact, probe=probe)
+        inspection = api.inspect(source, size=size, allow_inexact=allow_inexact, probe=probe, sparsity=sparsity)
     _write_json(json_path, inspection.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_inspection

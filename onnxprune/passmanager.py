@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_POINTS", "Option", "Pass", "Pipeline", "find", "option", "options_of", "pipeline_path", "read_steps"]
 
 ENTRY_POINTS = "onnxprune.passes"  # the entry-point group in which a package names passes of its own
-OURS = ("analyse", "calibrate", "select", "score", "allocate", "shrink", "drop", "permute", "mask", "strip", "verify",
-        "evaluate", "profile")  # fmt: skip
+OURS = ("analyse", "calibrate", "select", "score", "allocate", "recover", "shrink", "drop", "permute", "mask", "strip",
+        "verify", "evaluate", "profile")  # fmt: skip
 ROUNDS = 20  # how often a pass may send the run back; each time at least one group less takes part
 UNIT = frozenset(f.name for f in fields(Unit))
 

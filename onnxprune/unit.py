@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
     from onnxprune.plan import Plan
+    from onnxprune.recovery import Repair
+    from onnxprune.runtime.change import Change
     from onnxprune.runtime.timing import Timing
     from onnxprune.sparsity import Masking, Reordering
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
-__all__ = ["Dropping", "Evaluation", "Unit", "Watch"]
+__all__ = ["Dropping", "Evaluation", "Recovery", "Unit", "Watch"]
 
 Watch = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all; 0 where nobody knows)."""
@@ -47,6 +49,22 @@ class Dropping:
     dropped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a repair did: how far the outputs on held-out samples were from the original's, and how far they are now.
+
+    Both are None without samples. `repairs` are the layers that were refitted, `folded` counts indices that were merged
+    into another; `taken` is false where nothing was better off, so that nothing was changed.
+    """
+
+    method: str
+    before: Change | None
+    after: Change | None
+    repairs: tuple[Repair, ...] = ()
+    folded: int = 0
+    taken: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     """Everything that is known about one run; a field is None until a pass gives it."""
@@ -61,6 +79,8 @@ class Unit:
     plan: Plan | None = None
     reordering: Reordering | None = None  # channels in another order; `analysis` is of the model that has them so
     masking: Masking | None = None  # what was set to zero without a change of shapes; `analysis` is of its model
+    original: Analysis | None = None  # what a repair aims at, where `analysis` is of a changed model
+    recovery: Recovery | None = None
     stripped: Shrunk | None = None  # what was removed without a change to any output
     model: Model | None = None
     verdict: Verdict | None = None

@@ -83,7 +83,7 @@ class Mask:
             analysis = analyse(found.model, known.shapes.sizes, prober=known.prober)
         others = left_alone(known, tuple(layer for target in targets for layer in target.layers))
         return replace(
-            unit, analysis=analysis, statistics=evidence.statistics, masking=found,
+            unit, analysis=analysis, original=known, statistics=evidence.statistics, masking=found,
             targets={"sparsity": (found.asked, found.reached)},
             notes=(*unit.notes, *self._notes(found, targets, others)),
         )  # fmt: skip

@@ -1,1 +1,7 @@
-"""Repair of pruned models without a training framework."""
+"""Repair of pruned models without a training framework: closed forms on a few hundred unlabelled samples."""
+
+from onnxprune.recovery.merging import folded
+from onnxprune.recovery.reconstruct import Repair
+from onnxprune.recovery.refitting import Refitted, refitted, with_weights
+
+__all__ = ["Refitted", "Repair", "folded", "refitted", "with_weights"]

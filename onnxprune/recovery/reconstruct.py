@@ -28,7 +28,7 @@ from onnxprune.recovery.leastsquares import Normal, solve
 from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
 
-__all__ = ["Fit", "Repair", "Solver", "least_squares", "repaired"]
+__all__ = ["Fit", "Repair", "Repaired", "Solver", "is_held_out", "least_squares", "repaired"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -56,6 +56,15 @@ class Fit:
     behind: Behind
 
 
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """New values of weights by their names in the original, and in the pruned model, and what each repair did."""
+
+    values: Mapping[str, Array]
+    pruned_values: Mapping[str, Array]
+    repairs: tuple[Repair, ...]
+
+
 Solver: TypeAlias = Callable[[Normal, Float, Mask, int], Float]
 """From normal equations, the weights (G, O, d) there are, what may be nonzero, and how many inputs are biases."""
 
@@ -75,8 +84,8 @@ def repaired(
     seed: int = 0,
     threads: int = 1,
     watch: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Array], tuple[Repair, ...]]:
-    """New values of weights, by their names in the original, and what each repair did.
+) -> Repaired:
+    """Every layer behind what was pruned, refitted in the order of the graph.
 
     `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: a weight that is zero
     there and not in the original stays zero. `limit` is how many rows of each sample a fit takes at most.
@@ -102,7 +111,7 @@ def repaired(
             values[fit.layer.weight] = found[fit.twin.weight] = weight
             if bias is not None:
                 values[fit.behind.bias] = found[fit.behind.bias] = bias
-    return found, tuple(repairs)
+    return Repaired(found, values, tuple(repairs))
 
 
 def _is_untouched(
@@ -195,9 +204,13 @@ def _normals(
             if behind.scale is not None:
                 lacking = lacking * behind.scale.reshape(len(first), 1, -1).astype(lacking.dtype)
             y = y + lacking
-        last = number % HELD_OUT == HELD_OUT - 1 or (number == len(wanted) - 1 and held.rows == 0 and number > 0)
-        (held if last else fitted).add(seen, y)
+        (held if is_held_out(number, len(wanted)) else fitted).add(seen, y)
     return fitted, held if held.rows else fitted
+
+
+def is_held_out(number: int, batches: int) -> bool:
+    """Whether batch `number` judges repairs and takes no part in them: one in five, the last of fewer, none of one."""
+    return number % HELD_OUT == HELD_OUT - 1 or (1 < batches < HELD_OUT and number == batches - 1)
 
 
 def _with_one(rows: Array, free: int) -> Array:

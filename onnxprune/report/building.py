@@ -21,6 +21,7 @@ from onnxprune.report.report import (
     Report,
 )
 from onnxprune.runtime.machine import this_machine
+from onnxprune.sparsity import LayerSparsity, sparsity_of
 from onnxprune.unit import Unit
 from onnxprune.weights import nonzeros, parameters
 
@@ -56,14 +57,15 @@ class Inspection:
     groups: tuple[GroupCost, ...]
     fixed: tuple[FixedAxis, ...]
     probed: tuple[ProbedNode, ...] = ()
+    sparsity: tuple[LayerSparsity, ...] = ()
 
     def to_json(self) -> str:
         """The inspection as JSON."""
         return json_text({"schema_version": SCHEMA_VERSION, **asdict(self)})
 
 
-def inspection_of(analysis: Analysis) -> Inspection:
-    """Inspect an analysed model."""
+def inspection_of(analysis: Analysis, sparsity: bool = False) -> Inspection:
+    """Inspect an analysed model; with `sparsity`, count zeros and which N:M holds in each layer."""
     costs = Costs.of(analysis)
     groups = []
     for group in analysis.groups:
@@ -75,6 +77,7 @@ def inspection_of(analysis: Analysis) -> Inspection:
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,
         tuple(groups), _fixed(analysis),
         analysis.probed_nodes,
+        sparsity_of(analysis) if sparsity else (),
     )  # fmt: skip
 
 

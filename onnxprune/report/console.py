@@ -165,6 +165,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         console.print("nothing can be pruned: every dimension is fixed")
     for sentence in said(inspection.probed):
         console.print(Text(f"note: {sentence}", style="yellow"))
+    if inspection.sparsity:
+        _show_sparsity(console, inspection)
     by_reason: dict[str, list[FixedAxis]] = {}
     for fixed in inspection.fixed:
         by_reason.setdefault(fixed.reason, []).append(fixed)
@@ -174,6 +176,14 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
             nodes = list(dict.fromkeys(f.node for f in found))
             _add(table, reason, str(len(found)), _names(found[:1]), _short(nodes, 1))
         console.print(table)
+
+
+def _show_sparsity(console: Console, inspection: Inspection) -> None:
+    table = _table("layer", "operator", "zero", "kernels", "outputs", "N:M of inputs", "N:M of outputs", "TensorRT 2:4")
+    for layer in inspection.sparsity:
+        _add(table, layer.name, layer.op_type, f"{layer.zeros:.1%}", f"{layer.kernels:.1%}", f"{layer.outputs:.1%}",
+             ", ".join(layer.along_inputs), ", ".join(layer.along_outputs), layer.why_not or "yes")  # fmt: skip
+    console.print(table)
 
 
 def show_verdict(console: Console, verdict: Verdict) -> None:

@@ -1,6 +1,7 @@
 """Masks below the channel: which weights live and die together, how much of each layer goes, and the masked model."""
 
 from onnxprune.sparsity.allocation import ALLOCATIONS
+from onnxprune.sparsity.checking import LayerSparsity, sparsity_of
 from onnxprune.sparsity.choosing import Target, chosen, skipped
 from onnxprune.sparsity.embedding import embedded, unmet
 from onnxprune.sparsity.granularity import Granularity, Lanes, granularity_of
@@ -11,6 +12,7 @@ __all__ = [
     "ALLOCATIONS",
     "Granularity",
     "Lanes",
+    "LayerSparsity",
     "Masked",
     "Masking",
     "Reordering",
@@ -21,5 +23,6 @@ __all__ = [
     "mask",
     "reordering",
     "skipped",
+    "sparsity_of",
     "unmet",
 ]

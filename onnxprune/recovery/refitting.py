@@ -1,0 +1,71 @@
+"""A pruned model refitted and judged as a whole: on samples held out, are its outputs nearer to the original's?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from onnxprune.analysis import Analysis
+from onnxprune.model import Edit, Model
+from onnxprune.recovery.affine import affine
+from onnxprune.recovery.reconstruct import Repair, is_held_out, least_squares, repaired
+from onnxprune.recovery.stepping import Feed
+from onnxprune.runtime.change import Change, change
+from onnxprune.runtime.isolated import Isolated
+
+__all__ = ["METHODS", "Refitted", "refitted", "with_weights"]
+
+Array: TypeAlias = npt.NDArray[Any]
+METHODS = {"reconstruct": least_squares, "norm": affine}
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """New weights by name; how far the outputs on held-out samples were from the original's, and how far they are."""
+
+    values: Mapping[str, Array]
+    repairs: tuple[Repair, ...]
+    before: Change
+    after: Change
+
+    @property
+    def better(self) -> bool:
+        """Whether the outputs are nearer: by the divergence of scores where they are scores, else by their distance."""
+        if self.before.divergence is not None and self.after.divergence is not None:
+            return self.after.divergence < self.before.divergence
+        return self.after.relative < self.before.relative
+
+
+def refitted(
+    original: Analysis,
+    pruned: Analysis,
+    batches: Sequence[Feed],
+    method: str = "reconstruct",
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    watch: Callable[[int, int], None] | None = None,
+) -> Refitted:
+    """Refit `pruned`, which is `original` with weights silenced, by `method`; see `reconstruct`.
+
+    The whole models run in a child process. Errors: `RunFailed` where one does not run on the batches.
+    """
+    held = [batch for number, batch in enumerate(batches) if is_held_out(number, len(batches))] or list(batches)
+    with Isolated(threads=threads) as process:
+        wanted = process.run(original.model.to_bytes(), held)
+        before = change(wanted, process.run(pruned.model.to_bytes(), held))
+        found = repaired(original, pruned, batches, METHODS[method], seed=seed, threads=threads, watch=watch)
+        mended = with_weights(pruned.model, found.pruned_values)
+        after = change(wanted, process.run(mended.to_bytes(), held))
+    return Refitted(found.values, found.repairs, before, after)
+
+
+def with_weights(model: Model, values: Mapping[str, Array]) -> Model:
+    """The model with new values of constant tensors."""
+    edit = Edit(model)
+    for name, array in values.items():
+        edit.replace(name, array)
+    return edit.done()

@@ -1,0 +1,128 @@
+"""recover: repair what pruning broke, in closed form, on calibration samples or from weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from onnxprune.errors import PassFailed, UsageError
+from onnxprune.passmanager import option
+from onnxprune.unit import Recovery, Unit
+
+if TYPE_CHECKING:
+    from onnxprune.analysis import Analysis
+    from onnxprune.model import Array
+
+    Values = Mapping[str, Array]
+
+__all__ = ["Recover"]
+
+METHODS = ("auto", "none", "norm", "reconstruct", "merge")
+BATCH = 32  # samples that are run at once
+MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
+
+
+@dataclass(frozen=True)
+class Recover:
+    """Gives the weights that stay new values, so that the pruned model is nearer to the original.
+
+    `reconstruct` refits every layer behind a cut by least squares (He et al. 2017), `norm` its scale and bias alone,
+    `merge` folds what goes into what is like it, without data. What is repaired is the original with silent weights,
+    so what follows is proven of it as ever. A repair is taken only if held-out samples are better off.
+    """
+
+    name: ClassVar[str] = "recover"
+    needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
+    gives: ClassVar[frozenset[str]] = frozenset({"analysis"})
+
+    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what the data allow.", choices=METHODS)
+    from_noise: bool = option(False, "Repair on random samples, too, although that makes most models worse.")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+
+    def run(self, unit: Unit) -> Unit:
+        """Repair the model of `unit.analysis` under its plan, or with the masks that it has already."""
+        from onnxprune.dependency import analyse
+        from onnxprune.recovery import with_weights
+
+        assert unit.analysis is not None
+        original = unit.original or unit.analysis
+        analysis = original if unit.masking is None else unit.analysis
+        unit = replace(unit, analysis=analysis, recovery=None)
+        method, note = self._method(unit)
+        cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
+        if method == "none" or not cut_something:
+            return replace(unit, notes=(*unit.notes, *note))
+        pruned = self._silent(unit)
+        values, recovery = self._repaired(unit, method, original, pruned)
+        notes = (*unit.notes, *note, *_told(recovery))
+        if not recovery.taken or not values:
+            return replace(unit, recovery=recovery, notes=notes)
+        model = with_weights(analysis.model, values)
+        again = analyse(model, analysis.shapes.sizes, allow=analysis.allow, prober=analysis.prober)
+        masking = None if unit.masking is None else replace(unit.masking, model=model, updated=True)
+        return replace(unit, analysis=again, original=original, masking=masking, recovery=recovery, notes=notes)
+
+    def _method(self, unit: Unit) -> tuple[str, tuple[str, ...]]:
+        """What to do, and what a user should know of that."""
+        noise = unit.samples is not None and unit.samples.source.startswith("random") and not self.from_noise
+        if self.recover in ("norm", "reconstruct") and (unit.samples is None or noise):
+            what = "random samples make it worse (--from-noise does it all the same)" if noise else "there are none"
+            raise UsageError(f"--recover {self.recover} fits the model to calibration samples, and {what}: "
+                             "give --calibration data.npz, or --recover merge")  # fmt: skip
+        if self.recover == "merge" and unit.masking is not None:
+            raise UsageError("--recover merge folds channels into each other, and masks leave no channel out; give "
+                             "--calibration for --recover reconstruct")  # fmt: skip
+        if self.recover != "auto":
+            return self.recover, ()
+        if unit.samples is not None and not noise:
+            return "reconstruct", ()
+        word = "not repaired" if unit.masking is not None else "repaired from weights alone"
+        note = f"{word}, as there are no real samples: a few hundred inputs (--calibration) keep far more accuracy"
+        return ("none" if unit.masking is not None else "merge"), (note,)
+
+    def _silent(self, unit: Unit) -> Analysis:
+        """The model as it is pruned, in the shapes of the original."""
+        from onnxprune import cut
+        from onnxprune.dependency import analyse
+
+        assert unit.analysis is not None
+        if unit.plan is None or not unit.plan.keep:
+            return unit.analysis
+        known = unit.analysis
+        return analyse(cut.mask(known, unit.plan), known.shapes.sizes, allow=known.allow, prober=known.prober)
+
+    def _repaired(self, unit: Unit, method: str, original: Analysis, pruned: Analysis) -> tuple[Values, Recovery]:
+        from onnxprune.recovery import folded, refitted
+        from onnxprune.runtime.failure import RunFailed
+
+        assert unit.analysis is not None
+        if method == "merge":
+            assert unit.plan is not None
+            values, number = folded(unit.analysis, unit.plan)
+            return values, Recovery(method, None, None, folded=number, taken=number > 0)
+        assert unit.samples is not None
+        watch = unit.watch
+        try:
+            found = refitted(original, pruned, list(unit.samples.batches(BATCH)), method, seed=self.seed,
+                             threads=self.threads, watch=lambda n, of: watch("repair layers", n, of))  # fmt: skip
+        except RunFailed as failure:
+            raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
+        return found.values, Recovery(method, found.before, found.after, found.repairs, taken=found.better)
+
+
+def _told(recovery: Recovery) -> tuple[str, ...]:
+    """What a repair achieved, in sentences."""
+    before, after = recovery.before, recovery.after
+    if before is None or after is None:
+        return (f"folded {recovery.folded} indices into others that are like them",) if recovery.folded else ()
+    change = f"from {before.relative:.3g} to {after.relative:.3g}"
+    if not recovery.taken:
+        return (f"not repaired: the relative error on held-out samples would have gone {change}",)
+    layers = sum(repair.kept for repair in recovery.repairs)
+    told = f"repaired {layers} layers: the relative error of the outputs on held-out samples went {change}"
+    if after.relative <= MUCH:
+        return (told,)
+    loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
+    return told, f"{loud}, or try --allocation global and --criterion sparsegpt"
