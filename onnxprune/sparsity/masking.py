@@ -121,9 +121,9 @@ class _Job:
         judge, real = self.criterion.elements, self.evidence.weights.real(target.weight)
         assert judge is not None
         own = target.layer
-        found = judge(own, own.matrix(real), self.evidence.statistics)
+        found = judge(own, own.matrix(real), self.evidence)
         for other in target.layers[1:]:
-            stored = other.stored(judge(other, other.matrix(real), self.evidence.statistics))
+            stored = other.stored(judge(other, other.matrix(real), self.evidence))
             found = found + own.matrix(stored)
         return found
 
