@@ -78,9 +78,7 @@ class Recover:
             return self.recover, ()
         if unit.samples is not None and not noise:
             return "reconstruct", ()
-        word = "not repaired" if unit.masking is not None else "repaired from weights alone"
-        note = f"{word}, as there are no real samples: a few hundred inputs (--calibration) keep far more accuracy"
-        return ("none" if unit.masking is not None else "merge"), (note,)
+        return "none", ()
 
     def _silent(self, unit: Unit) -> Analysis:
         """The model as it is pruned, in the shapes of the original."""

@@ -85,7 +85,7 @@ def test_options_are_checked_as_on_the_command_line() -> None:
 def test_progress_is_told() -> None:
     seen: list[tuple[str, int, int]] = []
     onnxprune.prune(build(TEXT), rounds=3, watch=lambda *step: seen.append(step))
-    assert ("analyse", 0, 9) in seen
+    assert ("analyse", 0, 10) in seen
     assert ("measure latency", 3, 3) in seen
 
 
@@ -125,5 +125,5 @@ def test_a_pipeline_of_ones_own() -> None:
 
     pipeline = onnxprune.Pipeline.from_toml(pipeline_path("prune"), seed=7)
     assert [step.name for step in pipeline.passes if getattr(step, "seed", None) == 7] == [
-        "calibrate", "score", "verify", "profile",
+        "calibrate", "score", "recover", "verify", "profile",
     ]  # fmt: skip
