@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.assets import MARKS, Row, markdown, summary, trial, written
+from tools.assets import Row, markdown, summary, trial
+from tools.page import written
 
 ONCE_LEFT = [
     ("silero_vad_half", "the signal must be long enough to be reflected and give one frame"),
@@ -36,6 +37,6 @@ def test_the_table_goes_between_its_marks() -> None:
     assert summary(rows) == "3 models: 1 pruned and verified, 1 wholly fixed, 1 failed; mean ratio 0.750"
     table = markdown(rows)
     assert "| a | 3 | 0.250 | 0.500 | 1e-06 | 1.0 |  |" in table
-    page = f"head\n{MARKS[0]}\nold\n{MARKS[1]}\ntail\n"
-    assert written(page, table) == f"head\n{MARKS[0]}\n\n{table}\n{MARKS[1]}\ntail\n"
-    assert written("no marks", table) == table
+    page = "head\n<!-- assets -->\nold\n<!-- /assets -->\ntail\n"
+    assert written(page, "assets", table) == f"head\n<!-- assets -->\n\n{table}\n<!-- /assets -->\ntail\n"
+    assert written(page, "zoo", table) == table

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,14 +177,36 @@ def test_ctrl_c_leaves_nothing(onnxprune: Commands, tiny: Path, monkeypatch: pyt
     assert sorted(p.name for p in Path().iterdir()) == ["models", "passes", "tiny.onnx"]
 
 
+TELLS = """\
+from onnxprune import cli
+from onnxprune.runtime import timing
+
+measure = timing.measure
+
+
+def told(*models, on_round, **options):
+    def tell(done, total):
+        if done == 1:
+            print("measuring", flush=True)
+        on_round(done, total)
+
+    return measure(*models, on_round=tell, **options)
+
+
+timing.measure = told
+cli.main()
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_ctrl_c_in_a_process_of_its_own(tiny: Path) -> None:
     """Ctrl-C while latency is measured: one line, exit code 130, no file, no child left."""
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "onnxprune", "prune", str(tiny), "-o", "o.onnx", "--rounds", "1000000"]
+    command = [sys.executable, "-c", TELLS, "prune", str(tiny), "-o", "o.onnx", "--rounds", "1000000"]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    time.sleep(2)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "measuring\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")

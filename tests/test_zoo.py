@@ -32,11 +32,12 @@ def test_what_went_wrong_once_is_proven(name: str, why: str, zoo: Path) -> None:
 def test_the_summary_counts_and_the_table_holds_what_is_odd() -> None:
     """Plain successes are counted only."""
     rows = [
-        Row("a", "verified", ratio=0.25, reference=0.25),
+        Row("a", "verified", ratio=0.25, reference=0.25, work_s=0.5),
         Row("b", "verified", ratio=0.5, reference=0.4),
         Row("c", "partly", ratio=0.75, reference=math.nan, detail="output 'y': relative error 1"),
     ]
-    assert (
-        summary(rows) == "3 graphs: 2 verified, 1 partly, 0 refused, 0 failed; 1 above the reference; mean ratio 0.500"
+    assert summary(rows) == (
+        "3 graphs: 2 verified, 1 partly, 0 refused, 0 failed; 0 below the reference, 1 above; mean ratio 0.500; "
+        "1 under a second without verification"
     )
     assert [line.split(" | ")[0] for line in markdown(rows).splitlines()[4:]] == ["| b", "| c"]

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,11 @@ from typing import Any
 import onnxprune
 from onnxprune.model import Model
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.page import reasons, written
+
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "assets" / "models"
 MUCH = 0.45  # half of both axes of a matrix is a quarter of it
-OWN = ("a window", "the gates", "one index for each")  # an operator's own axes, which tie a weight to nothing
-MARKS = ("<!-- assets -->", "<!-- /assets -->")
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,6 @@ def pruned(path: Path, folder: Path, *options: str) -> tuple[int, dict[str, Any]
     return ran.returncode, found, ran.stderr.strip().rpartition("\n")[2], spent
 
 
-def reasons(model: Model, after: Model) -> str:
-    """Why most of what is left is left: the two reasons that fix axes of the most parameters."""
-    weighed: Counter[str] = Counter()
-    for fixed in onnxprune.inspect(model).fixed:
-        if not fixed.reason.startswith(OWN) and fixed.tensor in after.weights:
-            who = f" ({fixed.node})" if fixed.reason.startswith("a graph") else ""
-            weighed[f"{fixed.reason}{who}"] += math.prod(after.weights[fixed.tensor].shape)
-    return "; ".join(reason for reason, _ in weighed.most_common(2))
-
-
 def trial(path: Path) -> Row:
     """Prune one model by half, as a user would, twice."""
     with tempfile.TemporaryDirectory() as name:
@@ -91,10 +81,10 @@ def trial(path: Path) -> Row:
         model = Model.load(path)
         if code:
             groups = len(onnxprune.inspect(model).groups)
-            why = said if groups else reasons(model, model)
+            why = said if groups else reasons(onnxprune.inspect(model).fixed, model)
             return Row(path.stem, code, groups, seconds=spent, why=why, ratio=1.0, rounded=1.0)
         ratio = report["params_after"] / report["params_before"]
-        why = reasons(model, Model.load(folder / path.name)) if ratio > MUCH else ""
+        why = reasons(onnxprune.inspect(model).fixed, Model.load(folder / path.name)) if ratio > MUCH else ""
         code, rounded, said, _ = pruned(path, folder)
         return Row(
             path.stem, code, len(report["groups"]), report["params_before"], ratio,
@@ -125,15 +115,6 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def written(text: str, table: str) -> str:
-    """`text` with the table between its marks; the table alone where it has none."""
-    head, mark, rest = text.partition(MARKS[0])
-    if not mark:
-        return table
-    _, end, tail = rest.partition(MARKS[1])
-    return f"{head}{mark}\n\n{table}\n{end}{tail}"
-
-
 def main() -> int:
     """0 if every model was pruned and verified, or is wholly fixed; 1 otherwise."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -151,7 +132,7 @@ def main() -> int:
     print(summary(rows))
     if options.write:
         known = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
-        options.write.write_text(written(known, markdown(rows)), encoding="utf-8")
+        options.write.write_text(written(known, "assets", markdown(rows)), encoding="utf-8")
     return int(any(row.failed for row in rows))
 
 

@@ -4,9 +4,10 @@
 
 ZOO is the folder with INDEX.json, skel/, hydrate.py and REFERENCE.tsv (default: ../shared/zoo). Each graph goes through
 `prune` as a user would call it, with `--sparsity 0.5 --round-to 1`, verification included. `ratio` is parameters after
-over before; `reference` is that of a first trial. The last three columns are seconds: analysis, cut, the whole run.
-Ends with 1 if a graph failed or a group of it did not verify. `--write` puts the summary and all that is not plain
-success into FILE, as markdown.
+over before; `reference` is that of a first trial. The last three columns are seconds: analysis, all but verification,
+the whole run. Where a ratio lies above the reference, or nothing was pruned, the two reasons that hold most parameters
+follow. Ends with 1 if a graph failed or a group of it did not verify. `--write` puts the summary and all that is not
+plain success into FILE, as markdown, in place of what stands between `<!-- zoo -->` and `<!-- /zoo -->`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ import onnxprune
 from onnxprune.errors import OnnxPruneError
 from onnxprune.model import Model
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.page import reasons, written
+
 ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo"
-MARGIN = 0.02  # how far a ratio may lie above the reference
+MARGIN = 1e-4  # the reference is written to four digits
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Row:
     reference: float = math.nan
     error: float = math.nan
     analysis_s: float = math.nan
-    cut_s: float = math.nan
+    work_s: float = math.nan
     total_s: float = math.nan
     detail: str = ""
 
@@ -56,8 +60,8 @@ class Row:
 
     def __str__(self) -> str:
         sizes = f"{self.nodes:6} {self.groups:5} {self.ratio:7.3f} {self.reference:7.3f} {self.error:8.1e}"
-        spent = f"{self.analysis_s:7.2f} {self.cut_s:6.2f} {self.total_s:7.2f}"
-        return f"{self.name:44} {self.verdict:9} {sizes} {spent} {'above ' if self.above else ''}{self.detail}"
+        spent = f"{self.analysis_s:7.2f} {self.work_s:6.2f} {self.total_s:7.2f}"
+        return f"{self.name:44} {self.verdict:9} {sizes} {spent} {'above: ' if self.above else ''}{self.detail}"
 
 
 def index(zoo: Path) -> list[dict[str, Any]]:
@@ -91,13 +95,16 @@ def trial(zoo: Path, entry: dict[str, Any], reference: float, criterion: str, se
             model, sparsity=0.5, round_to="1", rounds=0, seed=seed, criterion=criterion, best_effort=True
         )
         report, spent = result.report, result.report.seconds
+        total = sum(spent.values())
         ratio = parameters(result.model) / max(1, parameters(model))
         left = sorted({f"{f.tensor}[{f.axis}]" for f in report.fixed if f.reason == "verification"})
+        whole = not report.groups or ratio > reference + MARGIN
+        held = reasons(report.fixed, result.model) if whole else ""
         verdict = "partly" if left else "verified" if report.groups else "refused"
         error = math.nan if report.max_error is None else report.max_error
-        detail = f"left whole: {', '.join(left[:3])}" if left else ""
+        detail = f"left whole: {', '.join(left[:3])}" if left else held
         return Row(name, verdict, len(model.nodes), len(report.groups), ratio, reference, error, spent["analyse"],
-                   spent["shrink"], sum(spent.values()), detail)  # fmt: skip
+                   total - spent["verify"], total, detail)  # fmt: skip
     except OnnxPruneError as failure:
         return Row(name, "failed", reference=reference, detail=str(failure))
     except Exception as failure:  # a bug of ours: told in the table, and the other graphs go on
@@ -107,10 +114,14 @@ def trial(zoo: Path, entry: dict[str, Any], reference: float, criterion: str, se
 def summary(rows: list[Row]) -> str:
     """How many graphs ended how."""
     counts = Counter(row.verdict for row in rows)
-    above = sum(row.above for row in rows)
+    above, below = sum(row.above for row in rows), sum(row.ratio < row.reference - MARGIN for row in rows)
+    quick = sum(row.work_s < 1 for row in rows)
     ratio = float(np.nanmean([row.ratio for row in rows])) if rows else math.nan
     parts = [f"{counts[verdict]} {verdict}" for verdict in ("verified", "partly", "refused", "failed")]
-    return f"{len(rows)} graphs: {', '.join(parts)}; {above} above the reference; mean ratio {ratio:.3f}"
+    return (
+        f"{len(rows)} graphs: {', '.join(parts)}; {below} below the reference, {above} above; mean ratio {ratio:.3f}; "
+        f"{quick} under a second without verification"
+    )
 
 
 def markdown(rows: list[Row]) -> str:
@@ -145,7 +156,8 @@ def main() -> int:
     rows.sort(key=lambda row: row.name)
     print(summary(rows))
     if options.write:
-        options.write.write_text(markdown(rows), encoding="utf-8")
+        page = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
+        options.write.write_text(written(page, "zoo", markdown(rows)), encoding="utf-8")
     return 1 if any(row.verdict in ("partly", "failed") for row in rows) else 0
 
 

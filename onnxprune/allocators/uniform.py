@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, floor
 
 from onnxprune.allocators.allocation import Allocation, Problem
 from onnxprune.allocators.landing import Descent
@@ -15,7 +15,8 @@ HALVINGS = 40  # of the interval in which the common fraction lies
 def uniform(problem: Problem) -> Allocation:
     """The same fraction of every group, as Li et al. prune within a stage (arXiv 1608.08710).
 
-    With a sparsity, a group keeps `size - round(size * sparsity)` indices, rounded up to its step and to its minimum.
+    With a sparsity, a group loses `size * sparsity` indices to the nearest whole number, a half being one more, and
+    what stays is rounded up to its step and to its minimum.
     With targets, the fraction is the largest whose real cost is below all of them, found by bisection. As groups of
     one size jump together, what is left below the targets is then given back step by step, first to the groups that
     keep the smallest fraction.
@@ -48,7 +49,7 @@ def _keep(descent: Descent, fraction: float) -> bool:
 def _by_sparsity(problem: Problem, sparsity: float) -> Allocation:
     counts, held = {}, []
     for candidate in problem.candidates:
-        kept = candidate.size - round(candidate.size * sparsity)
+        kept = candidate.size - floor(candidate.size * sparsity + 0.5)
         counts[candidate.atom] = candidate.rounded(max(kept, candidate.minimum), candidate.step)
         if kept < min(candidate.minimum, candidate.size):
             held.append(candidate.name)

@@ -25,6 +25,7 @@ __all__ = ["folded"]
 
 Array: TypeAlias = npt.NDArray[Any]
 ALIKE = 0.2  # the least cosine of two filters of which one is folded into the other (measured: docs/benchmarks.md)
+BLOCK = 512  # filters that are compared with all others at once
 
 
 def folded(analysis: Analysis, plan: Plan) -> tuple[dict[str, Array], int]:
@@ -78,11 +79,14 @@ def _factors(
     vectors = np.concatenate([part.reshape(group.size, -1) for part in parts], axis=1)
     norms = np.linalg.norm(vectors, axis=1)
     directions = np.divide(vectors, norms[:, None], out=np.zeros_like(vectors), where=norms[:, None] > 0)
-    stay = np.flatnonzero(keep)
+    stay, going = np.flatnonzero(keep), np.flatnonzero(~keep)
+    kept = directions[stay].T
     found = {}
-    for gone in np.flatnonzero(~keep):
-        alike = directions[stay] @ directions[gone]
-        best = int(np.argmax(alike))
-        if alike[best] >= ALIKE:
-            found[int(gone)] = int(stay[best]), float(alike[best] * norms[gone] / norms[stay[best]])
+    for start in range(0, len(going), BLOCK):
+        some = going[start : start + BLOCK]
+        alike = directions[some] @ kept
+        best = np.argmax(alike, axis=1)
+        for gone, nearest, cosine in zip(some, stay[best], alike[np.arange(len(some)), best], strict=True):
+            if cosine >= ALIKE:
+                found[int(gone)] = int(nearest), float(cosine * norms[gone] / norms[nearest])
     return found
