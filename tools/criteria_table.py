@@ -56,6 +56,8 @@ TAIL = """
 * `bn-scale` is a measure after training with a penalty on the scales, as network slimming does; of an ordinary model,
   folded or not, it tells hardly more than chance. `mutual-information` without labels, and with labels where every
   channel tells of many classes, likewise.
+* `apoz` and `entropy` are made for ReLU: behind SiLU or GELU next to nothing is zero, all indices score alike, and the
+  choice is no better than chance. `hrank` likewise where maps have full rank, as a sequence's do.
 * `fisher` takes the slopes of the loss, which are next to nothing on training images that the model has learnt: give
   images that it has not seen, or prefer `forward`.
 * `obs` and `obc` rank channels by what is lost after the layers behind are solved anew: pair them with a recovery
