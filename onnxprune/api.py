@@ -19,6 +19,7 @@ from onnxprune.model import Model, Prober, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.plan import Plan
 from onnxprune.probing import IsolatedProber
+from onnxprune.recovery import restored
 from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.rules.facts import inexact_kinds
 from onnxprune.sparsity import embedded, granularity_of, unmet
@@ -128,8 +129,9 @@ def explain(
 def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int = 1) -> Verdict:
     """Prove again that `output`, as it stands on disk, is `model` with the indices silenced that its stamp names.
 
-    Of an output whose weights were masked: that its graph computes what that of `model` does with the same weights, and
-    that these have the zeros which the stamp states.
+    Of a repaired output: that it is so cut from a model that has the graph of `model` and the output's weights in their
+    places. Of an output whose weights were masked: that its graph computes what that of `model` does with the same
+    weights, and that these have the zeros which the stamp states.
 
     Errors: `UsageError` for an output without a stamp or with a damaged one, `VerificationFailed` for one that was made
     from another model, or when the original does not run.
@@ -140,6 +142,8 @@ def verify(model: ModelLike, output: ModelLike, *, seed: int = 0, threads: int =
     stamp.check_origin(pruned, original)
     analysis = analyse(original, sizes, allow=frozenset(stated["allow"]), prober=_prober(stated["probe"]))
     plan, dropped = stamp.plan_of(pruned, analysis), stamp.dropped_of(pruned, analysis)
+    if stated["repaired"]:
+        analysis = restored(analysis, plan, pruned)
     feeds = feeds_for(original, sizes, seed=seed, others=analysis.shapes.other_sizes)
     with Verifier(analysis, feeds, threads, seed=seed) as verifier:
         if not stated["masks"]:
@@ -176,7 +180,8 @@ def load(model: ModelLike) -> Model:
 def _stamped(unit: Unit, model: Model, analysis: Analysis, plan: Plan) -> Model:
     dropped = [branch.node for branch in unit.branches if branch.dropped]
     if unit.masking is None:
-        return stamp.stamped(model, analysis, plan, dropped)
+        repaired = analysis.model is not unit.source
+        return stamp.stamped(model, analysis, plan, dropped, original=unit.source, repaired=repaired)
     kept = plan if unit.stripped is None else unit.stripped.plan
     return stamp.stamped(model, analysis, kept, dropped, original=unit.source, masks=unit.masking.stated(model))
 

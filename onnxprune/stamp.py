@@ -4,7 +4,7 @@ It lies in `metadata_props` under `onnxprune`, as JSON: for each group that was 
 first index first, in hex). A place is where in the weights a group is first met, `weight[axis]+offset`: the names of
 groups are for readers, and may read better in a later version. Then, where there are any, the kinds of fixed dimensions
 that were open, whether nodes without a rule were probed, and the residual branches that were dropped; of masked
-weights, the granularity and how many numbers are not zero.
+weights, the granularity and how many numbers are not zero; and whether weights were repaired.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def stamped(
     *,
     original: Model | None = None,
     masks: Mapping[str, tuple[str, int]] | None = None,
+    repaired: bool = False,
 ) -> Model:
     """`model` with the stamp of how it was made from the analysed one; `dropped` names Adds that lost a branch.
 
-    Where weights were masked first, `masks` says by weight how, and `original` is the model before that.
+    Where weights were masked or repaired first, `masks` says by weight how, and `original` is the model before that.
     """
     kept = {
         place_of(group): np.packbits(plan.keep[group.atom.id]).tobytes().hex()
@@ -58,6 +59,8 @@ def stamped(
         stamp["probe"] = True
     if dropped:
         stamp["dropped"] = list(dropped)
+    if repaired:
+        stamp["repaired"] = True
     if masks:
         stamp["masks"] = {name: list(mask) for name, mask in masks.items()}
     return model.with_metadata({KEY: json.dumps(stamp)})
@@ -99,7 +102,7 @@ def read(model: Model) -> Mapping[str, Any]:
         or not isinstance(keep, dict)
         or not all(isinstance(bits, str) for bits in keep.values())
         or not all(isinstance(stamp.setdefault(key, []), list) for key in ("allow", "dropped"))
-        or not isinstance(stamp.setdefault("probe", False), bool)
+        or not all(isinstance(stamp.setdefault(key, False), bool) for key in ("probe", "repaired"))
         or not isinstance(stamp.setdefault("masks", {}), dict)
         or not all(isinstance(m, list) and [type(part) for part in m] == [str, int] for m in stamp["masks"].values())
     ):

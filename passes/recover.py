@@ -60,7 +60,7 @@ class Recover:
             return replace(unit, recovery=recovery, notes=notes)
         model = with_weights(analysis.model, values)
         again = analyse(model, analysis.shapes.sizes, allow=analysis.allow, prober=analysis.prober)
-        masking = None if unit.masking is None else replace(unit.masking, model=model, updated=True)
+        masking = None if unit.masking is None else unit.masking.repaired(model)
         return replace(unit, analysis=again, original=original, masking=masking, recovery=recovery, notes=notes)
 
     def _method(self, unit: Unit) -> tuple[str, tuple[str, ...]]:
@@ -104,8 +104,11 @@ class Recover:
         assert unit.samples is not None
         watch, pruned = unit.watch, self._silent(unit)
         try:
-            found = refitted(original, pruned, list(unit.samples.batches(BATCH)), method, seed=self.seed,
-                             threads=self.threads, watch=lambda n, of: watch("repair layers", n, of))  # fmt: skip
+            found = refitted(
+                original, pruned, list(unit.samples.batches(BATCH)), method,
+                None if unit.masking is None else unit.masking.choices,
+                seed=self.seed, threads=self.threads, watch=lambda n, of: watch("repair layers", n, of),
+            )  # fmt: skip
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
         return found.values, Recovery(method, found.before, found.after, found.repairs, taken=found.better)

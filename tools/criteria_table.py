@@ -53,6 +53,18 @@ TAIL = """
   no recovery), `similarity` is no better than `random` on either, and `correlation` on ResNet-56. They are for models
   with real twins, or before a recovery that moves a twin's share to the one that stays.
 * `l0` tells nothing of a dense model: all its indices score alike.
+* `bn-scale` is a measure after training with a penalty on the scales, as network slimming does; of an ordinary model,
+  folded or not, it tells hardly more than chance. `mutual-information` without labels, and with labels where every
+  channel tells of many classes, likewise.
+* `fisher` takes the slopes of the loss, which are next to nothing on training images that the model has learnt: give
+  images that it has not seen, or prefer `forward`.
+* `obs` and `obc` rank channels by what is lost after the layers behind are solved anew: pair them with a recovery
+  that does so. Of single weights they bring the new weights themselves, as `sparsegpt` does.
+* Weights of inputs that were never anything but zero on the samples go first (`obd`, `obs`, `obc`, `sparsegpt`), as
+  in SparseGPT's own code.
+* `wanda` weighs single weights against those of the same output, as its paper does; the norms against all of their
+  layer (`--compare` changes it).
+* [benchmarks](benchmarks.md) has what every criterion keeps of real models before recovery.
 * A group of which a criterion can say nothing is scored by l2, and the report names it.
 """
 

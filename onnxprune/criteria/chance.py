@@ -11,7 +11,6 @@ from onnxprune.criteria.evidence import Evidence
 from onnxprune.criteria.scores import Scores
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.statistics import Statistics
 
 __all__ = ["RANDOM", "chance"]
 
@@ -28,8 +27,8 @@ def chance(evidence: Evidence) -> Scores:
     return Scores.of("random", evidence.groups, values)
 
 
-def _elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    return np.random.default_rng(crc32(layer.weight.encode())).random(weights.shape)
+def _elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return np.random.default_rng([evidence.seed, crc32(layer.weight.encode())]).random(weights.shape)
 
 
 RANDOM = Criterion("random", "by chance: what every other criterion has to beat", chance, elements=_elements)

@@ -13,14 +13,14 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Mask
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.statistics import GramMatrix, Request, Statistics
+from onnxprune.statistics import GramMatrix, Request
 
 __all__ = ["Criterion", "Elements", "Select", "Sites", "Solve"]
 
 Sites: TypeAlias = Mapping[int, Sequence[SiteScore]]
 """By atom id, what each site of a group says of its indices; a group of which nothing can be said is absent."""
 
-Elements: TypeAlias = Callable[[Layer, Array, Statistics], Array]
+Elements: TypeAlias = Callable[[Layer, Array, Evidence], Array]
 """The importance of every weight of a layer, (G, O, I, K), from its real values in that form; never negative."""
 
 

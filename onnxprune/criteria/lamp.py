@@ -11,7 +11,6 @@ from onnxprune.criteria.scores import Scores
 from onnxprune.criteria.sites import aggregated, lamp
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.statistics import Statistics
 
 __all__ = ["LAMP"]
 
@@ -27,7 +26,7 @@ def _judge(evidence: Evidence) -> Scores:
     return Scores.of("lamp", evidence.groups, values)
 
 
-def _elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+def _elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
     """w^2 over the sum of all squares in the layer that are no smaller."""
     return lamp(np.abs(weights).ravel()).reshape(weights.shape)
 

@@ -22,7 +22,6 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Vector, project
 from onnxprune.layers import Layer
 from onnxprune.model import Array
-from onnxprune.statistics import Statistics
 
 __all__ = ["L0", "L1", "L2", "LINF", "magnitude"]
 
@@ -54,7 +53,7 @@ def _criterion(
     def judge(evidence: Evidence) -> Sites:
         return magnitude(evidence, power, combine, root)
 
-    def elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+    def elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
         return power(weights)
 
     return Criterion(name, about, judge, elements=elements)

@@ -22,7 +22,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Vector
 from onnxprune.layers import Layer, layers_of
 from onnxprune.model import Array
-from onnxprune.solvers import Reader, damped_inverse
+from onnxprune.solvers import Reader, damped_inverse, heard
 from onnxprune.statistics import Gram, Request
 
 __all__ = [
@@ -79,8 +79,8 @@ def _whole(evidence: Evidence, layer: Layer, often: bool) -> tuple[Reader, ...]:
     """
     groups, outputs, inputs, positions = layer.shape
     stored = np.asarray(evidence.weights.real(layer.weight), np.float64)
-    weights = layer.matrix(stored).reshape(groups, outputs, inputs * positions)
     grams = evidence.statistics.gram(layer).matrix
+    weights = heard(layer.matrix(stored).reshape(groups, outputs, inputs * positions), grams)
     nothing = np.zeros((0, 1), np.intp)
     energy = sum(Reader(w, g, nothing).energy for w, g in zip(weights, grams, strict=True))
     scale = energy**-0.5 if energy > 0 else 1.0

@@ -21,6 +21,7 @@ from onnxprune.solvers import (
     WIDEST,
     Reader,
     damped_inverse,
+    heard,
     masked_least_squares,
     obd,
     obs,
@@ -29,7 +30,7 @@ from onnxprune.solvers import (
     structured_obs,
     trace,
 )
-from onnxprune.statistics import Gram, GramMatrix, Statistics
+from onnxprune.statistics import GramMatrix
 
 __all__ = ["OBC", "OBD", "OBS", "SPARSEGPT"]
 
@@ -42,8 +43,8 @@ def _rows(layer: Layer, weights: Array) -> Array:
 # -- OBD --------------------------------------------------------------------------------------------------------------
 
 
-def _obd_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    return obd(_rows(layer, weights), statistics.gram(layer).matrix).reshape(layer.shape)
+def _obd_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return obd(_rows(layer, weights), evidence.statistics.gram(layer).matrix).reshape(layer.shape)
 
 
 def _obd(evidence: Evidence) -> Sites:
@@ -59,8 +60,17 @@ OBD = Criterion(
 # -- OBS --------------------------------------------------------------------------------------------------------------
 
 
-def _obs_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    return obs(_rows(layer, weights), damped_inverse(statistics.gram(layer).matrix)).reshape(layer.shape)
+def _obs_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return _one_by_one(layer, weights, evidence.statistics.gram(layer))
+
+
+def _one_by_one(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
+    return obs(heard(_rows(layer, weights), gram.matrix), damped_inverse(gram.matrix)).reshape(layer.shape)
+
+
+def _obs_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
+    """The mask by `elements`, all at once, and the weights that are best with it."""
+    return _repaired(layer, weights, gram, select(_one_by_one(layer, weights, gram), sparsity), sparsity)
 
 
 def _greedy(readers: Sequence[Reader]) -> Vector:
@@ -83,14 +93,15 @@ OBS = Criterion(
     "obs",
     "what stays makes up for what goes: Hassibi & Stork, Optimal Brain Surgeon, NIPS 1992; indices go one by one, "
     "as in ZipLM, NeurIPS 2023 (arXiv 2302.04089)",
-    _obs, inputs_of_layers, "samples", _obs_elements,
+    _obs, inputs_of_layers, "samples", _obs_elements, _obs_solve,
 )  # fmt: skip
 
 # -- SparseGPT --------------------------------------------------------------------------------------------------------
 
 
-def _sparsegpt_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    both = zip(_rows(layer, weights), statistics.gram(layer).matrix, strict=True)
+def _sparsegpt_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    grams = evidence.statistics.gram(layer).matrix
+    both = zip(heard(_rows(layer, weights), grams), grams, strict=True)
     return np.stack([sequential(rows, gram) for rows, gram in both]).reshape(layer.shape)
 
 
@@ -113,16 +124,23 @@ SPARSEGPT = Criterion(
 # -- OBC --------------------------------------------------------------------------------------------------------------
 
 
-def _obc_elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
-    rows, grams = _rows(layer, weights), statistics.gram(layer).matrix
+def _obc_elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
+    return _in_turn(layer, weights, evidence.statistics.gram(layer))
+
+
+def _in_turn(layer: Layer, weights: Array, gram: GramMatrix) -> Array:
+    rows = heard(_rows(layer, weights), gram.matrix)
     if rows.shape[2] > WIDEST:
-        return _obs_elements(layer, weights, statistics)
-    return np.stack([trace(own, gram) for own, gram in zip(rows, grams, strict=True)]).reshape(layer.shape)
+        return _one_by_one(layer, weights, gram)
+    return np.stack([trace(own, matrix) for own, matrix in zip(rows, gram.matrix, strict=True)]).reshape(layer.shape)
 
 
 def _obc_solve(layer: Layer, weights: Array, gram: GramMatrix, select: Select, sparsity: float) -> tuple[Array, Mask]:
-    """The mask by `elements`, and the weights that are best with it; of a wide layer by SparseGPT's order."""
-    kept = select(_obc_elements(layer, weights, Statistics({Gram(layer): gram})), sparsity)
+    """The mask by `elements`, and the weights that are best with it; of a wide layer in SparseGPT's order."""
+    return _repaired(layer, weights, gram, select(_in_turn(layer, weights, gram), sparsity), sparsity)
+
+
+def _repaired(layer: Layer, weights: Array, gram: GramMatrix, kept: Mask, sparsity: float) -> tuple[Array, Mask]:
     rows, masks = _rows(layer, weights), _rows(layer, kept)
     if rows.shape[2] > WIDEST:
         return sparsegpt(weights, gram.matrix, None, sparsity, mask=kept)

@@ -45,12 +45,12 @@ def wanda(evidence: Evidence) -> Sites:
     return sites
 
 
-def elements(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+def elements(layer: Layer, weights: Array, evidence: Evidence) -> Array:
     """|w| x the norm of its input, over all samples and positions; |w| where no input was measured.
 
     The state of a recurrence is such an input: within a layer, all its indices then count as equally large.
     """
-    norms = _norms(layer, statistics)
+    norms = _norms(layer, evidence.statistics)
     return np.abs(weights) if norms is None else np.asarray(np.abs(weights) * norms)
 
 
@@ -77,4 +77,5 @@ WANDA = Criterion(
     requests,
     "samples",
     elements,
+    compare="output",
 )

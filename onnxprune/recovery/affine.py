@@ -8,16 +8,16 @@ the bias alone makes predictions collapse.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxprune.recovery.leastsquares import Float, Normal
+from onnxprune.recovery.reconstruct import Start
 
 __all__ = ["affine"]
 
 
-def affine(normal: Normal, weights: Float, keep: npt.NDArray[np.bool_], free: int) -> Float:
+def affine(normal: Normal, start: Start) -> Float:
     """The weights (G, O, d), each row scaled and its bias (the last of d, where `free`) fitted, by least squares."""
-    found = np.where(keep, weights, 0.0)
+    found, free = np.where(start.keep, start.pruned, 0.0), start.free
     inputs = found.shape[2] - free
     for group, inner in enumerate(normal.inner):
         rows, cross = found[group, :, :inputs], normal.cross[group]

@@ -44,6 +44,17 @@ class Normal:
         self.outer += np.einsum("gro,gro->go", y, y, dtype=np.float64)
         self.rows += x.shape[1]
 
+    def together(self, other: Normal) -> Normal:
+        """The normal equations of the rows of both."""
+        return Normal(
+            self.inner + other.inner, self.cross + other.cross, self.outer + other.outer, self.rows + other.rows
+        )
+
+    def without_bias(self) -> Float:
+        """X^T X (G, d - 1, d - 1) of the inputs before the last, a constant one, once the bias is free to follow."""
+        sums = self.inner[:, :-1, -1]
+        return np.asarray(self.inner[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / self.inner[:, -1:, -1:])
+
     def error(self, weights: Float) -> float:
         """The sum of squares of X W^T - Y, for weights (G, O, d)."""
         turned = np.swapaxes(weights, 1, 2)

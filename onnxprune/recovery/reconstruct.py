@@ -28,7 +28,7 @@ from onnxprune.recovery.leastsquares import Normal, solve
 from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
 
-__all__ = ["Fit", "Repair", "Repaired", "Solver", "is_held_out", "least_squares", "repaired"]
+__all__ = ["Fit", "Repair", "Repaired", "Solver", "Start", "is_held_out", "least_squares", "repaired"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -65,13 +65,27 @@ class Repaired:
     repairs: tuple[Repair, ...]
 
 
-Solver: TypeAlias = Callable[[Normal, Float, Mask, int], Float]
-"""From normal equations, the weights (G, O, d) there are, what may be nonzero, and how many inputs are biases."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Weights (G, O, d) of a layer: the original's, and as pruned; `keep` is False where they stay zero.
+
+    The last `free` of the d inputs are a constant one, whose weight is the bias.
+    """
+
+    layer: Layer
+    original: Float
+    pruned: Float
+    keep: Mask
+    free: int
 
 
-def least_squares(normal: Normal, weights: Float, keep: Mask, free: int) -> Float:
+Solver: TypeAlias = Callable[[Normal, Start], Float]
+"""From normal equations and where a layer stands, its new weights (G, O, d)."""
+
+
+def least_squares(normal: Normal, start: Start) -> Float:
     """The weights that fit best: see `leastsquares.solve`."""
-    return solve(normal, weights, keep, free)
+    return solve(normal, start.pruned, start.keep, start.free)
 
 
 def repaired(
@@ -164,13 +178,15 @@ def _repair(
         first, now = np.concatenate([first, values], axis=2), np.concatenate([now, values], axis=2)
         keep = np.concatenate([keep, np.ones_like(values, np.bool_)], axis=2)
     fitted, held = _normals(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
-    start = now.astype(np.float64)
-    solved = solver(fitted, start, keep, free)
+    start = Start(layer, first.astype(np.float64), now.astype(np.float64), keep, free)
+    solved = solver(fitted, start)
     energy = max(float(held.outer.sum()), 1e-30)
-    before, after = held.error(start) / energy, held.error(solved) / energy
+    before, after = held.error(start.pruned) / energy, held.error(solved) / energy
     repair = Repair(layer.name, before, after, after < before)
     if not repair.kept:
         return None, repair
+    if held is not fitted:  # judged, so that what judged may be learnt from, too
+        solved = solver(fitted.together(held), start)
     stored = model.weights[layer.weight]
     weight = np.ascontiguousarray(layer.stored(solved[..., : first.shape[2] - free].reshape(layer.shape)))
     if not free:

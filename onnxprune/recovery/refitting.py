@@ -12,14 +12,15 @@ from onnxprune.analysis import Analysis
 from onnxprune.model import Edit, Model
 from onnxprune.recovery.affine import affine
 from onnxprune.recovery.reconstruct import Repair, is_held_out, least_squares, repaired
+from onnxprune.recovery.reselecting import reselecting
 from onnxprune.recovery.stepping import Feed
 from onnxprune.runtime.change import Change, change
 from onnxprune.runtime.isolated import Isolated
+from onnxprune.sparsity import Choice
 
-__all__ = ["METHODS", "Refitted", "refitted", "with_weights"]
+__all__ = ["Refitted", "refitted", "with_weights"]
 
 Array: TypeAlias = npt.NDArray[Any]
-METHODS = {"reconstruct": least_squares, "norm": affine}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def refitted(
     pruned: Analysis,
     batches: Sequence[Feed],
     method: str = "reconstruct",
+    choices: Mapping[str, Choice] | None = None,
     *,
     seed: int = 0,
     threads: int = 1,
@@ -51,13 +53,16 @@ def refitted(
 ) -> Refitted:
     """Refit `pruned`, which is `original` with weights silenced, by `method`; see `reconstruct`.
 
+    With `choices`, masks of weights are chosen anew by `reconstruct`; see `reselecting`.
+
     The whole models run in a child process. Errors: `RunFailed` where one does not run on the batches.
     """
     held = [batch for number, batch in enumerate(batches) if is_held_out(number, len(batches))] or list(batches)
+    solver = affine if method == "norm" else reselecting(choices) if choices else least_squares
     with Isolated(threads=threads) as process:
         wanted = process.run(original.model.to_bytes(), held)
         before = change(wanted, process.run(pruned.model.to_bytes(), held))
-        found = repaired(original, pruned, batches, METHODS[method], seed=seed, threads=threads, watch=watch)
+        found = repaired(original, pruned, batches, solver, seed=seed, threads=threads, watch=watch)
         mended = with_weights(pruned.model, found.pruned_values)
         after = change(wanted, process.run(mended.to_bytes(), held))
     return Refitted(found.values, found.repairs, before, after)

@@ -18,6 +18,7 @@ from onnxprune.report.report import (
     GroupReport,
     MaskReport,
     ReorderReport,
+    RepairReport,
     Report,
 )
 from onnxprune.runtime.machine import this_machine
@@ -129,6 +130,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
         verified_batches=() if verdict is None else verdict.batches,
+        **_recovery(unit),
         metric=main,
         metric_before=None if main is None else metrics[main][0],
         metric_after=None if main is None else metrics[main][1],
@@ -169,6 +171,19 @@ def _masks(unit: Unit) -> tuple[MaskReport, ...]:
         MaskReport(w.weight, w.layers, w.op_type, form, w.asked, w.sparsity, w.numbers,
                    w.nonzero_before, w.nonzero_after, w.why_not) for w in unit.masking.weights
     )  # fmt: skip
+
+
+def _recovery(unit: Unit) -> dict[str, Any]:
+    found = unit.recovery
+    if found is None or not found.taken:
+        return {}
+    return {
+        "recovery": found.method,
+        "repairs": tuple(RepairReport(r.layer, r.before, r.after, r.kept) for r in found.repairs),
+        "folded": found.folded,
+        "reconstruction_error_before": None if found.before is None else found.before.relative,
+        "reconstruction_error": None if found.after is None else found.after.relative,
+    }
 
 
 def _latency(unit: Unit) -> dict[str, Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "GroupReport",
     "MaskReport",
     "ReorderReport",
+    "RepairReport",
     "Report",
 ]
 
@@ -91,6 +92,16 @@ class ReorderReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairReport:
+    """A layer that was refitted: its error on held-out samples, as a share of its outputs' energy, before and after."""
+
+    layer: str
+    before: float
+    after: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FixedAxis:
     """An axis of a weight that was left alone, wholly or in part, and the node (or graph input or output) behind it."""
 
@@ -111,6 +122,9 @@ class Report:
     latency before over after: below 1 the model became slower, and only where `speedup_significant` is the difference
     more than chance. A value is None where nothing was measured: no evaluation, no timing. `probed` are nodes without a
     rule of which a run alone told what they carry.
+
+    `recovery` is the repair that was made; `reconstruction_error` is the relative error of the outputs on samples that
+    took no part in it, `reconstruction_error_before` the same without it; `folded` counts indices that were merged.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
@@ -147,6 +161,10 @@ class Report:
     max_error: float | None = None
     verified_inputs: int = 0
     verified_batches: tuple[int, ...] = ()
+    recovery: str | None = None
+    repairs: tuple[RepairReport, ...] = ()
+    folded: int = 0
+    reconstruction_error_before: float | None = None
     reconstruction_error: float | None = None
     metric: str | None = None
     metric_before: float | None = None

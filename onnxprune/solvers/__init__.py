@@ -1,7 +1,7 @@
 """What can be known and done about one layer from the second moments of its input: matrices in, matrices out."""
 
 from onnxprune.solvers.exact import WIDEST, masked_least_squares, trace
-from onnxprune.solvers.inverse import DAMPING, damped, damped_inverse, upper_factor
+from onnxprune.solvers.inverse import DAMPING, damped, damped_inverse, heard, upper_factor
 from onnxprune.solvers.regression import coordinate_descent, interactions, lasso_path, thinet
 from onnxprune.solvers.saliency import obd, obs, sequential
 from onnxprune.solvers.sparsegpt import Select, sparsegpt
@@ -16,6 +16,7 @@ __all__ = [
     "coordinate_descent",
     "damped",
     "damped_inverse",
+    "heard",
     "interactions",
     "lasso_path",
     "leave_one_out",

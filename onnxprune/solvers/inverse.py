@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DAMPING", "Float", "damped", "damped_inverse", "upper_factor"]
+__all__ = ["DAMPING", "Float", "damped", "damped_inverse", "heard", "upper_factor"]
 
 Float: TypeAlias = npt.NDArray[np.float64]
 DAMPING = 0.01
@@ -55,6 +55,16 @@ def damped_inverse(gram: npt.NDArray[Any], damping: float = DAMPING) -> Float:
         return np.stack([damped_inverse(one, damping) for one in gram])
     factor = upper_factor(gram, damping)
     return np.asarray(factor.T @ factor)
+
+
+def heard(weights: npt.NDArray[Any], gram: npt.NDArray[Any]) -> Float:
+    """`weights` (..., O, D) of `gram` (..., D, D), but zero where the input was never anything but zero.
+
+    To lose those costs nothing, while damping counts them as what no sample speaks of. SparseGPT's published code does
+    the same. Of an input that is all zeros nothing is known, and its weights stay.
+    """
+    silent = np.diagonal(gram, axis1=-2, axis2=-1)[..., None, :] == 0
+    return np.where(silent & ~silent.all(axis=-1, keepdims=True), 0.0, np.asarray(weights, np.float64))
 
 
 def _lower_inverse(lower: Float) -> Float:

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxprune.solvers.inverse import DAMPING, Float, upper_factor
+from onnxprune.solvers.inverse import DAMPING, Float, heard, upper_factor
 
 __all__ = ["Select", "sparsegpt"]
 
@@ -44,23 +44,24 @@ def sparsegpt(
 ) -> tuple[Float, Mask]:
     """New weights (G, O, I, K), zero where the mask that comes with them is False.
 
-    `gram` is (G, I x K, I x K); its scale does not matter. `span` and `block` count inputs, each of K columns.
+    `gram` is (G, I x K, I x K); its scale does not matter. `span` counts inputs, each of K columns, `block` columns.
     """
     groups, outputs, inputs, positions = weights.shape
     columns = inputs * positions
     work = np.array(weights, np.float64).reshape(groups, outputs, columns)
     factor = np.stack([upper_factor(one, damping) for one in gram])
     pivots = np.diagonal(factor, axis1=1, axis2=2)
+    worth = heard(1 / pivots[:, None], gram)
     kept = np.ones_like(work, np.bool_) if mask is None else np.array(mask, np.bool_).reshape(work.shape)
     span = min(span, inputs)
-    wide = max(1, block // span) * span * positions  # case 2
+    wide = max(1, block // (span * positions)) * span * positions  # case 2
     for start in range(0, columns, wide):
         stop = min(start + wide, columns)
         lost = np.zeros((groups, outputs, stop - start))
         for column in range(start, stop):
             if mask is None and select is not None and (column - start) % (span * positions) == 0:  # case 1
                 end = min(column + span * positions, stop)
-                importance = np.square(work[:, :, column:end] / pivots[:, None, column:end])
+                importance = np.square(work[:, :, column:end] * worth[:, :, column:end])
                 asked = importance.reshape(groups, outputs, -1, positions)
                 kept[:, :, column:end] = select(asked, sparsity).reshape(importance.shape)
             gone = np.where(kept[:, :, column], 0.0, work[:, :, column]) / pivots[:, None, column]

@@ -5,11 +5,12 @@ from onnxprune.sparsity.checking import LayerSparsity, sparsity_of
 from onnxprune.sparsity.choosing import Target, chosen, skipped
 from onnxprune.sparsity.embedding import embedded, unmet
 from onnxprune.sparsity.granularity import Granularity, Lanes, granularity_of
-from onnxprune.sparsity.masking import Masked, Masking, mask
+from onnxprune.sparsity.masking import Choice, Masked, Masking, mask
 from onnxprune.sparsity.reordering import Reordering, reordering
 
 __all__ = [
     "ALLOCATIONS",
+    "Choice",
     "Granularity",
     "Lanes",
     "LayerSparsity",

@@ -32,7 +32,7 @@ from onnxprune.model import Array
 __all__ = ["FORMS", "Granularity", "Lanes", "granularity_of"]
 
 FORMS = "element, N:M (such as 2:4, or N:4 for a sparsity), vector:N, block:RxC, kernel, stripe, pattern, pattern:E"
-SPAN = 128
+SPAN = 128  # columns
 DICTIONARY = 8  # patterns of one layer: PatDNN finds no more accuracy beyond eight
 Shape = tuple[int, int, int, int]
 
@@ -102,9 +102,9 @@ class Boxes:
         )
 
     def span(self, shape: Shape) -> int:
-        """As many as hold whole boxes, about 128: SparseGPT's choice."""
+        """As many as hold whole boxes, in about 128 columns: SparseGPT's choice."""
         least = lcm(self._box(shape)[1], shape[3]) // shape[3]
-        return -(-SPAN // least) * least
+        return max(1, round(SPAN / (least * shape[3]))) * least
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """Every box."""

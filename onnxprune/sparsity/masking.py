@@ -7,12 +7,12 @@ that stay; then `Masking.updated` says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnxprune.criteria import NORMALISATIONS, Criterion, Evidence, SiteScore
+from onnxprune.criteria import NORMALISATIONS, Criterion, Evidence, Select, SiteScore, Solve
 from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Mask
 from onnxprune.errors import UsageError
@@ -24,7 +24,7 @@ from onnxprune.sparsity.granularity import Granularity
 from onnxprune.statistics import Gram, GramMatrix
 from onnxprune.weights import Weights
 
-__all__ = ["Masked", "Masking", "mask"]
+__all__ = ["Choice", "Masked", "Masking", "mask"]
 
 Watch = Callable[[str, int, int], None]
 
@@ -59,6 +59,7 @@ class Masking:
     granularity: Granularity
     weights: tuple[Masked, ...]
     updated: bool = False
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
     @property
     def asked(self) -> float:
@@ -72,11 +73,26 @@ class Masking:
         found = [w for w in self.weights if not w.why_not]
         return 1 - sum(w.nonzero_after for w in found) / max(1, sum(w.numbers for w in found))
 
+    def repaired(self, model: Model) -> Masking:
+        """The masking of a model whose weights were changed since."""
+        weights = Weights(model)
+        after = tuple(w if w.why_not else replace(w, nonzero_after=weights.nonzeros(w.weight)) for w in self.weights)
+        return replace(self, model=model, weights=after, updated=True)
+
     def stated(self, made: Model) -> dict[str, tuple[str, int]]:
         """What the masks of a model that was made of this one come to: by weight, the form and what is not zero."""
         weights = Weights(made)
         masked = [w.weight for w in self.weights if not w.why_not and w.weight in made.weights]
         return {name: (self.granularity.text, weights.nonzeros(name)) for name in masked}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a criterion that solves chose the mask of a weight, so that it can choose anew from other statistics."""
+
+    solve: Solve
+    select: Select
+    sparsity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +121,9 @@ class _Job:
         judge, real = self.criterion.elements, self.evidence.weights.real(target.weight)
         assert judge is not None
         own = target.layer
-        found = judge(own, own.matrix(real), self.evidence.statistics)
+        found = judge(own, own.matrix(real), self.evidence)
         for other in target.layers[1:]:
-            stored = other.stored(judge(other, other.matrix(real), self.evidence.statistics))
+            stored = other.stored(judge(other, other.matrix(real), self.evidence))
             found = found + own.matrix(stored)
         return found
 
@@ -123,9 +139,12 @@ class _Job:
             np.sum([g.total for g in grams], axis=0),
             sum(g.rows for g in grams),
         )
-        select = _Selection(self.granularity, self.per_output, self.granularity.span(own.shape))
-        matrix, keep = self.criterion.solve(own, own.matrix(real), gram, select, sparsity)
+        matrix, keep = self.criterion.solve(own, own.matrix(real), gram, self.selection(own), sparsity)
         return np.asarray(own.stored(np.where(keep, matrix, 0)), real.dtype)
+
+    def selection(self, layer: Layer) -> Select:
+        """How a solver chooses what stays of a layer."""
+        return _Selection(self.granularity, self.per_output, self.granularity.span(layer.shape))
 
     def why_not(self, target: Target) -> str:
         """Why a weight has to stay whole; empty where it can be masked."""
@@ -180,7 +199,13 @@ def mask(
         own = target.layer
         found.append(Masked(target.weight, tuple(k.name for k in target.layers), own.op_type, share, own.numbers,
                             before, after, reasons[target.weight]))  # fmt: skip
-    return Masking(edit.done() if changed else analysis.model, granularity, tuple(found), updated)
+    solve = criterion.solve
+    choices = {
+        target.weight: Choice(solve, job.selection(target.layer), asked[target.weight])
+        for target in (possible if solve is not None else ()) if solve is not None and len(target.layers) == 1
+    }  # fmt: skip
+    model = edit.done() if changed else analysis.model
+    return Masking(model, granularity, tuple(found), updated, choices)
 
 
 def _asked(job: _Job, targets: Sequence[Target], sparsity: float, allocation: str, normalise: str) -> dict[str, float]:

@@ -11,7 +11,6 @@ from onnxprune.criteria.vectors import members
 from onnxprune.dependency import Analysis, Group, analyse
 from onnxprune.layers import Layer, layers_of
 from onnxprune.model import Array, Edit
-from onnxprune.statistics import Statistics
 from onnxprune.testing import build
 from onnxprune.weights import Weights
 from tests.criteria.naive import evidence, from_the_end, goes_with, one_by_one, samples, tensors_of
@@ -113,12 +112,12 @@ def test_wanda_of_elements(name: str) -> None:
     for layer in found.layers:
         weights = layer.matrix(found.weights.real(layer.weight))
         inputs = rms(analysis, layer, feeds)
-        scores = judge(layer, weights, found.statistics)
+        scores = judge(layer, weights, found)
         assert scores.shape == weights.shape
         for g, o, i, k in np.ndindex(*weights.shape):
             expected = abs(weights[g, o, i, k]) * inputs[g * weights.shape[2] + i]
             assert scores[g, o, i, k] == pytest.approx(expected, rel=1e-5)
-        np.testing.assert_array_equal(judge(layer, weights, Statistics()), np.abs(weights))
+        np.testing.assert_array_equal(judge(layer, weights, Evidence(analysis)), np.abs(weights))
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -154,7 +153,7 @@ def test_wanda_where_one_input_meets_many_weights() -> None:
     for layer in found.layers:
         weights = layer.matrix(found.weights.real(layer.weight))
         expected = np.abs(weights) * rms(analysis, layer, feeds)[:, None]
-        np.testing.assert_allclose(judge(layer, weights, found.statistics), expected, rtol=1e-5)
+        np.testing.assert_allclose(judge(layer, weights, found), expected, rtol=1e-5)
     (values,) = score(found, "wanda").values.values()
     second = found.layers[1]
     each = np.abs(found.weights.real("V")) * rms(analysis, second, feeds)[:, None]
@@ -175,7 +174,7 @@ def test_elements_are_judged_in_the_shape_of_the_layer(criterion: str) -> None:
         weights = Weights(analysis.model)
         for layer in layers_of(analysis):
             matrix = layer.matrix(weights.real(layer.weight))
-            scores = judge(layer, matrix, Statistics())
+            scores = judge(layer, matrix, Evidence(analysis))
             assert scores.shape == layer.shape
             assert np.isfinite(scores).all()
             assert scores.min() >= 0
@@ -196,7 +195,7 @@ def test_elements_of_the_norms_and_of_lamp() -> None:
     for name, values in expected.items():
         judge = CRITERIA[name].elements
         assert judge is not None
-        found = layer.stored(judge(layer, matrix, Statistics()))
+        found = layer.stored(judge(layer, matrix, Evidence(analysis)))
         np.testing.assert_allclose(found, np.reshape(values, (2, 2)), rtol=1e-6, err_msg=name)
 
 
@@ -241,3 +240,15 @@ def test_a_folded_norm_is_measured() -> None:
     np.testing.assert_allclose(other, one, rtol=1e-3)
     assert score(Evidence(analysis), "bn-scale").missing == ("W",)
     assert not list(CRITERIA["bn-scale"].needs(analyse(normed)))  # what has a norm is not measured
+
+
+def test_chance_of_elements_follows_the_seed() -> None:
+    """Another seed is another choice, the same seed the same one."""
+    analysis = analyse(build("x[N,4] -> y; h = MatMul(x, W[4,6]); y = MatMul(h, V[6,3])"))
+    judge = CRITERIA["random"].elements
+    assert judge is not None
+    layer = layers_of(analysis)[0]
+    matrix = layer.matrix(analysis.model.array("W"))
+    first, again, other = (judge(layer, matrix, Evidence(analysis, seed=seed)) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()

@@ -109,7 +109,7 @@ def test_tied_weights_are_judged_together() -> None:
     assert [len(target.layers), target.alike] == [2, False]
     seen: dict[str, Array] = {}
 
-    def judge(layer: Layer, weights: Array, statistics: Statistics) -> Array:
+    def judge(layer: Layer, weights: Array, evidence: Evidence) -> Array:
         seen[layer.name] = np.abs(weights) * np.arange(4)[None, None, :, None]
         return seen[layer.name]
 
@@ -145,6 +145,21 @@ def test_a_criterion_may_solve(monkeypatch: pytest.MonkeyPatch) -> None:
     without = mask(analysis, targets, Evidence(analysis), criterion, granularity_of("2:4"), 0.5)
     assert without.weights[0].why_not == "nothing is known of its input: no sample"
     assert without.model is analysis.model
+
+
+def test_wanda_weighs_a_weight_against_its_output(desk: Path) -> None:
+    """As the paper does: every output gives up the same share; l2 takes the least of the layer."""
+    source = desk / "mlp.onnx"
+    build("x[N,16] -> y; h = Gemm<transB=1>(x, W[12,16]); r = Relu(h); y = Gemm<transB=1>(r, V[4,12])").save(source)
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
+    np.savez(desk / "x.npz", x=x)
+    gone = {}
+    for criterion in ("wanda", "l2"):
+        made = onnxprune.prune(source, granularity="element", sparsity=0.5, allocation="uniform", criterion=criterion,
+                               calibration=str(desk / "x.npz"), rounds=0)  # fmt: skip
+        gone[criterion] = set((made.model.array("W") == 0).sum(axis=1).tolist())
+    assert gone["wanda"] == {8}
+    assert len(gone["l2"]) > 1
 
 
 def test_layers_are_chosen_by_name_operator_and_place() -> None:
