@@ -54,8 +54,7 @@ class Recover:
         cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
         if method == "none" or not cut_something:
             return replace(unit, notes=(*unit.notes, *note))
-        pruned = self._silent(unit)
-        values, recovery = self._repaired(unit, method, original, pruned)
+        values, recovery = self._repaired(unit, method, original)
         notes = (*unit.notes, *note, *_told(recovery))
         if not recovery.taken or not values:
             return replace(unit, recovery=recovery, notes=notes)
@@ -91,7 +90,7 @@ class Recover:
         known = unit.analysis
         return analyse(cut.mask(known, unit.plan), known.shapes.sizes, allow=known.allow, prober=known.prober)
 
-    def _repaired(self, unit: Unit, method: str, original: Analysis, pruned: Analysis) -> tuple[Values, Recovery]:
+    def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
         from onnxprune.recovery import folded, refitted
         from onnxprune.runtime.failure import RunFailed
 
@@ -101,7 +100,7 @@ class Recover:
             values, number = folded(unit.analysis, unit.plan)
             return values, Recovery(method, None, None, folded=number, taken=number > 0)
         assert unit.samples is not None
-        watch = unit.watch
+        watch, pruned = unit.watch, self._silent(unit)
         try:
             found = refitted(
                 original, pruned, list(unit.samples.batches(BATCH)), method,

@@ -51,14 +51,15 @@ def folded(analysis: Analysis, plan: Plan) -> tuple[dict[str, Array], int]:
             if layer.weight not in matrices:
                 groups, outputs, _, _ = layer.shape
                 matrix = layer.matrix(analysis.model.array(layer.weight)).reshape(groups, outputs, -1)
-                matrices[layer.weight] = layer, matrix.astype(np.float64)
+                turned = matrix.astype(np.result_type(matrix, np.float32), copy=False).transpose(0, 2, 1)
+                matrices[layer.weight] = layer, turned.copy()
             matrix = matrices[layer.weight][1]
             for part, columns in enumerate(consumer.columns):
                 for gone, (stays, factor) in factors.items():
-                    matrix[part][:, columns[stays]] += factor * matrix[part][:, columns[gone]]
+                    matrix[part, columns[stays]] += factor * matrix[part, columns[gone]]
     found = {}
     for name, (layer, matrix) in matrices.items():
-        stored = layer.stored(matrix.reshape(layer.shape))
+        stored = layer.stored(matrix.transpose(0, 2, 1).reshape(layer.shape))
         found[name] = np.ascontiguousarray(stored.astype(analysis.model.weights[name].dtype))
     return found, number
 
@@ -73,10 +74,10 @@ def _factors(
 ) -> dict[int, tuple[int, float]]:
     """For each index that goes and is like one that stays: which, and how many times it."""
     made = [site for site in group.sites if site.tensor not in read]
-    parts = [rows(np.asarray(weights.real(s.tensor), np.float64), s.axis, s.dim, group.atom) for s in made]
+    parts = [rows(weights.real(s.tensor), s.axis, s.dim, group.atom) for s in made]
     if not parts or all(len(analysis.dims(site.tensor)) < 2 for site in made):
         return {}
-    vectors = np.concatenate([part.reshape(group.size, -1) for part in parts], axis=1)
+    vectors = np.concatenate([part.reshape(group.size, -1) for part in parts], axis=1, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1)
     directions = np.divide(vectors, norms[:, None], out=np.zeros_like(vectors), where=norms[:, None] > 0)
     stay, going = np.flatnonzero(keep), np.flatnonzero(~keep)
