@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from onnxprune.recovery.rows import unfolding
 from onnxprune.runtime.session import Session
 from onnxprune.testing import build
 
-QUICK = {"rounds": 0, "round_to": "1"}
+QUICK: dict[str, Any] = {"rounds": 0, "round_to": "1"}
 LAYERS = {
     "conv": "x[N,4,7,6] -> y\ny = Conv<pads=[1,0,1,2], strides=[2,1], dilations=[1,2]>(x, W[6,4,3,3], B[6])",
     "grouped conv": "x[N,4,6,6] -> y\ny = Conv<group=2, pads=[1,1,1,1]>(x, W[6,2,3,3])",
@@ -92,7 +93,7 @@ def test_a_repair_brings_accuracy_back_and_is_verified(
 ) -> None:
     """Half the MACs without repair is worth little; refitted, most comes back; the file is verified, now and later."""
     source, out = models / f"{model}.onnx", tmp_path / "o.onnx"
-    options = {"target": "macs=0.5", "calibration": calibration, "samples": 96,
+    options: dict[str, Any] = {"target": "macs=0.5", "calibration": calibration, "samples": 96,
                "evaluate": str(models / "cifar10_test.npz"), **QUICK}  # fmt: skip
     bare = api.prune(source, recover="none", **options).report
     report = api.prune(source, out, **options).report
@@ -125,7 +126,7 @@ def test_masks_are_repaired_where_they_are(models: Path, tmp_path: Path, calibra
 def test_other_repairs_are_verified(models: Path, tmp_path: Path, calibration: str, method: str) -> None:
     """Scale and bias alone, and folding without data."""
     source, out = models / "cifar10_resnet20.onnx", tmp_path / "o.onnx"
-    data = {} if method == "merge" else {"calibration": calibration, "samples": 64}
+    data: dict[str, Any] = {} if method == "merge" else {"calibration": calibration, "samples": 64}
     report = api.prune(source, out, target="macs=0.8", recover=method, **data, **QUICK).report
     assert report.verified
     assert report.recovery == method
