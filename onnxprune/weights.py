@@ -16,7 +16,7 @@ import numpy as np
 from onnxprune.model import Array, Model, WeightInfo
 from onnxprune.quantization import along, quantized_operands, unpacked
 
-__all__ = ["Weights", "is_parameter", "nonzeros", "parameters"]
+__all__ = ["Weights", "bits_of", "is_parameter", "nonzeros", "parameters"]
 
 
 def is_parameter(info: WeightInfo) -> bool:
@@ -35,6 +35,13 @@ def nonzeros(model: Model) -> int:
     return sum(weights.nonzeros(name) for name, info in model.weights.items() if is_parameter(info))
 
 
+def bits_of(dtype: np.dtype[Any]) -> int:
+    """How many bits a number of this element type takes in a file: fewer than a byte for the packed types."""
+    narrow = _NARROW.fullmatch(dtype.name)
+    return int(narrow[1]) if narrow else 8 * dtype.itemsize
+
+
+_NARROW = re.compile(r"(?:u?int|float)([24])(?:_.*)?")
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
 

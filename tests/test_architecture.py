@@ -32,7 +32,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics", "consumers"),
     ("cut", "stamp", "gating", "permutation"),
-    ("continuity",),
+    ("continuity", "liveness"),
     ("lossless",),
     ("cost",),
     ("criteria", "allocators"),

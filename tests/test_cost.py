@@ -116,7 +116,7 @@ def test_a_ledger_says_what_a_full_count_says(
     ledger = Ledger(costs, ("params", "macs"))
     counts: dict[int, int] = {}
     for atom, kept, stays in changes:
-        ledger.set(atom.id, kept)
+        ledger.set({atom.id: kept})
         if stays:
             counts[atom.id] = kept
         else:

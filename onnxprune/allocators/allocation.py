@@ -9,20 +9,31 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxprune.allocators.curve import Curve
 from onnxprune.cost import Costs
 from onnxprune.dimensions import Mask, Vector
 from onnxprune.errors import UsageError
 
-__all__ = ["Allocation", "Allocator", "Candidate", "Problem", "choose"]
+__all__ = ["Allocation", "Allocator", "Candidate", "Problem", "Trial", "choose"]
 
 TOLERANCE = 0.02  # how far below a target a cost may end, as a fraction of the target
+
+Trial: TypeAlias = Callable[[Mapping[int, int]], float]
+"""What the model loses when so many indices of each atom stay (an absent one is whole): nothing is 0, more is worse."""
+
+Watch: TypeAlias = Callable[[str, int, int], None]
+
+
+def _nobody(what: str, done: int, total: int) -> None:
+    """The watch of those who do not watch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A group that may lose indices: it keeps a multiple of `step`, or all of them, and at least `minimum`.
 
-    `axes` is how many axes of weights it makes up; of an axis that it shares with others, a part.
+    `axes` is how many axes of weights it makes up; of an axis that it shares with others, a part. `tied` are the atoms
+    of other groups of the same size, which keep as many indices as this one.
     """
 
     atom: int
@@ -31,6 +42,12 @@ class Candidate:
     step: int = 1
     minimum: int = 1
     axes: float = 1.0
+    tied: tuple[int, ...] = ()
+
+    @property
+    def atoms(self) -> tuple[int, ...]:
+        """Every atom whose count this is."""
+        return (self.atom, *self.tied)
 
     def up(self, kept: int, step: int) -> int:
         """The next count above `kept` that `step` allows; `size` where there is none."""
@@ -56,7 +73,8 @@ class Problem:
 
     `sparsity` is the fraction of indices to remove, 0 <= sparsity < 1. `targets` gives for each budget of `costs` the
     fraction of the whole model's cost that may stay; a target is met from below, and within `tolerance` of itself.
-    `scores[atom]`, shape `(size,)`, are needed by the allocators that compare groups. `UsageError` otherwise.
+    `scores[atom]`, shape `(size,)`, are needed by the allocators that compare groups, `curves[atom]` by those that
+    weigh what each group loses alone, `trial` by those that search. `UsageError` otherwise.
     """
 
     candidates: Sequence[Candidate]
@@ -65,6 +83,10 @@ class Problem:
     sparsity: float | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    trial: Trial | None = None
+    seed: int = 0
+    watch: Watch = _nobody
 
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (not self.targets):
@@ -72,8 +94,9 @@ class Problem:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise UsageError(f"a sparsity is the fraction removed, at least 0 and below 1: found {self.sparsity:g}")
         for budget, fraction in self.targets.items():
-            if budget not in self.costs.terms:
-                raise UsageError(f"there is no budget {budget!r}: choose one of {', '.join(sorted(self.costs.terms))}")
+            if budget not in self.costs.budgets:
+                known = ", ".join(sorted(self.costs.budgets))
+                raise UsageError(f"there is no budget {budget!r}: choose one of {known}")
             if not fraction > 0:
                 raise UsageError(f"target {budget}={fraction:g} must be above 0: it is the fraction that stays")
 
@@ -82,7 +105,7 @@ class Problem:
 class Allocation:
     """How many indices of each candidate stay, and how far that came.
 
-    `counts` has every candidate's atom. `reached` gives each budget asked for, in its own terms: the fraction of the
+    `counts` has every candidate's atoms. `reached` gives each budget asked for, in its own terms: the fraction of the
     cost that stays, or the sparsity. `met` is false where a target was missed; `reason` says why, and also where
     minimums or rounding kept more than was asked.
     """
@@ -95,8 +118,9 @@ class Allocation:
     @staticmethod
     def of_sparsity(problem: Problem, counts: Mapping[int, int], met: bool = True, reason: str = "") -> Allocation:
         """The allocation for a sparsity, which is counted here."""
-        size = sum(candidate.size for candidate in problem.candidates)
-        removed = sum(candidate.size - counts[candidate.atom] for candidate in problem.candidates)
+        size = sum(candidate.size * len(candidate.atoms) for candidate in problem.candidates)
+        removed = sum((c.size - counts[c.atom]) * len(c.atoms) for c in problem.candidates)
+        counts = {atom: counts[c.atom] for c in problem.candidates for atom in c.atoms}
         reached = {"sparsity": removed / size if size else 0.0}
         return Allocation(MappingProxyType(dict(counts)), MappingProxyType(reached), met, reason)
 

@@ -32,13 +32,13 @@ class Descent:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.candidates: Sequence[Candidate] = problem.candidates
-        self.counts = {candidate.atom: candidate.size for candidate in self.candidates}
+        self.counts = {atom: candidate.size for candidate in self.candidates for atom in candidate.atoms}
         self.steps = {candidate.atom: candidate.step for candidate in self.candidates}
         self.budgets = tuple(problem.targets)
         self._ledger = Ledger(problem.costs, self.budgets)
         self.whole = self._ledger.totals
         fractions = (problem.targets[budget] for budget in self.budgets)
-        self.limits = tuple(floor(whole * f * (1 + 1e-12)) for whole, f in zip(self.whole, fractions, strict=True))
+        self.limits = tuple(_limit(whole, f) for whole, f in zip(self.whole, fractions, strict=True))
 
     # -- where we are -----------------------------------------------------------------------------------------
 
@@ -70,8 +70,9 @@ class Descent:
 
     def move(self, candidate: Candidate, kept: int) -> None:
         """Let `kept` indices of a candidate stay."""
-        self._ledger.set(candidate.atom, kept)
-        self.counts[candidate.atom] = kept
+        counts = dict.fromkeys(candidate.atoms, kept)
+        self._ledger.set(counts)
+        self.counts.update(counts)
 
     def attempt(self, candidate: Candidate, kept: int) -> float:
         """Move, and say how much the costs changed: fractions of the whole, over the budgets that are not met yet.
@@ -89,7 +90,7 @@ class Descent:
         """Undo the last `attempt`."""
         candidate, kept = self._taken
         self._ledger.undo()
-        self.counts[candidate.atom] = kept
+        self.counts.update(dict.fromkeys(candidate.atoms, kept))
 
     def lazily(self, target: Callable[[Candidate], int | None], rank: Rank, stop: Callable[[], bool]) -> None:
         """Make moves to `target` (None: no more) from the lowest `rank` on, until `stop`; a rank of inf is no move."""
@@ -167,3 +168,9 @@ class Descent:
             return False
         self.steps = {atom: max(1, step // 2) for atom, step in self.steps.items()}
         return True
+
+
+def _limit(whole: float, fraction: float) -> float:
+    """The most that a cost may be; a cost in whole numbers is compared with a whole number."""
+    limit = whole * fraction * (1 + 1e-12)
+    return floor(limit) if isinstance(whole, int) else limit

@@ -72,7 +72,9 @@ def inspection_of(analysis: Analysis, sparsity: bool = False) -> Inspection:
     for group in analysis.groups:
         due = costs.due_to(group.atom.id)
         exact = group.atom.id not in analysis.inexact
-        groups.append(GroupCost(group.name, group.size, _sites(group), due["params"], due["macs"], group.kind, exact))
+        groups.append(
+            GroupCost(group.name, group.size, _sites(group), int(due["params"]), int(due["macs"]), group.kind, exact)
+        )
     model = analysis.model
     return Inspection(
         model.source, len(model.nodes), parameters(model), costs.macs(), model.size_bytes, analysis.shapes.sizes,

@@ -66,7 +66,7 @@ def on_grid(candidate: Candidate, kept: int) -> bool:
     return lowest <= kept <= candidate.size and (kept % candidate.step == 0 or kept == candidate.size)
 
 
-def totals(problem: Problem, allocation: Allocation) -> dict[str, tuple[int, float]]:
+def totals(problem: Problem, allocation: Allocation) -> dict[str, tuple[float, float]]:
     """By budget, the cost counted term by term, and the target."""
     found = {}
     for budget, fraction in problem.targets.items():
@@ -154,7 +154,7 @@ def greedy(problem: Problem) -> dict[int, int]:
     counts = {c.atom: c.size for c in problem.candidates}
     limit = fraction * sum(term.value() for term in terms)
 
-    def cost(**changed: int) -> int:
+    def cost(**changed: int) -> float:
         return sum(t.value({**counts, **{int(k[1:]): v for k, v in changed.items()}}) for t in terms)
 
     def share(c: Candidate, fewer: int, more: int) -> float:
