@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line are strangers to each other. The first name under `onnxprune` is the room; `onnxprune` itself is its __init__.
 ORDER: Sequence[Sequence[str]] = (
     ("errors", "jsontext"),
-    ("dimensions", "solvers"),
+    ("dimensions", "solvers", "schedules"),
     ("unification", "families"),
     ("model", "quantization"),
     ("weights", "destination"),
