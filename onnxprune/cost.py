@@ -88,7 +88,11 @@ class Costs:
 
     def with_latency(self, terms: Iterable[Term]) -> Costs:
         """These and `latency`, as terms in milliseconds."""
-        return replace(self, terms=MappingProxyType({**self.terms, "latency": tuple(terms)}))
+        return self.with_budget("latency", terms)
+
+    def with_budget(self, budget: str, terms: Iterable[Term]) -> Costs:
+        """These and another budget."""
+        return replace(self, terms=MappingProxyType({**self.terms, budget: tuple(terms)}))
 
     @property
     def budgets(self) -> tuple[str, ...]:

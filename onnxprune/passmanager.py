@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_POINTS", "Option", "Pass", "Pipeline", "find", "option", "options_of", "pipeline_path", "read_steps"]
 
 ENTRY_POINTS = "onnxprune.passes"  # the entry-point group in which a package names passes of its own
-OURS = ("analyse", "calibrate", "select", "score", "allocate", "recover", "shrink", "drop", "permute", "mask", "strip",
-        "verify", "evaluate", "profile")  # fmt: skip
-ROUNDS = 20  # how often a pass may send the run back; each time at least one group less takes part
+OURS = ("analyse", "calibrate", "select", "score", "allocate", "meet", "recover", "repeat", "shrink", "drop", "permute",
+        "mask", "strip", "verify", "evaluate", "judge", "profile")  # fmt: skip
+ROUNDS = 40  # how often a pass may send the run back, at most
 UNIT = frozenset(f.name for f in fields(Unit))
 
 
@@ -199,11 +199,16 @@ class Pipeline:
         return Pipeline(tuple(made))
 
     def run(self, unit: Unit) -> Unit:
-        """Run every pass in turn; a verification that finds faults sends the run back to the pass that it names."""
+        """Run every pass in turn; a pass may send the run back to one before it, which it names in `unit.redo`.
+
+        What passes told since then is told anew.
+        """
         options = tuple((step.name, asdict(step)) for step in self.passes)  # type: ignore[call-overload]
         unit = replace(unit, options=options)
         position, rounds = 0, 0
+        notes: dict[int, tuple[str, ...]] = {}
         while position < len(self.passes):
+            notes[position] = unit.notes
             unit = self._run_one(position, unit)
             position += 1
             back = next((i for i, s in enumerate(self.passes[:position]) if s.name == unit.redo), None)
@@ -212,6 +217,7 @@ class Pipeline:
                 if rounds > ROUNDS:
                     raise PassFailed(f"pass {self.passes[position - 1].name!r} sent the run back {ROUNDS} times")
                 position = back
+                unit = replace(unit, notes=notes[back])
             unit = replace(unit, redo=None)
         return unit
 

@@ -12,8 +12,8 @@ SCHEDULES = ("linear", "cubic")
 def share(step: int, steps: int, schedule: str) -> float:
     """The share of the way that is gone after step `step` (1 to `steps`), above 0; 1 after the last.
 
-    `linear` goes equal steps; `cubic` goes far at first, when much is redundant, and carefully at the end: 1 - (1 - t)^3
-    (Zhu and Gupta, arXiv 1710.01878). `UsageError` for another schedule.
+    `linear` goes equal steps; `cubic` goes far at first, when much is redundant, and carefully at the end:
+    1 - (1 - t)^3 (Zhu and Gupta, arXiv 1710.01878). `UsageError` for another schedule.
     """
     if schedule not in SCHEDULES:
         raise UsageError(f"there is no schedule {schedule!r}: choose one of {', '.join(SCHEDULES)}")

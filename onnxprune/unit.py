@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxprune.aiming import Shot
     from onnxprune.allocators import Allocation
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
+    from onnxprune.latency import LatencyModel
     from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
     from onnxprune.plan import Plan
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
-__all__ = ["Dropping", "Evaluation", "Recovery", "Unit", "Watch"]
+__all__ = ["Attempt", "Dropping", "Evaluation", "Lever", "Recovery", "Unit", "Watch"]
 
 Watch = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all; 0 where nobody knows)."""
@@ -65,6 +67,30 @@ class Recovery:
     taken: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An allocation whose model was measured: the plan, and what was aimed for and measured."""
+
+    allocation: Allocation
+    plan: Plan
+    shot: Shot
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """The search for the least latency that a metric allows: the share aimed for, and what earlier ones came to.
+
+    `held` and `lost` are the lowest share at which the metric held and the highest at which it did not; `best` is all
+    that is known of the run that held.
+    """
+
+    aim: float
+    held: float | None = None
+    lost: float | None = None
+    runs: int = 0
+    best: Unit | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     """Everything that is known about one run; a field is None until a pass gives it."""
@@ -75,6 +101,7 @@ class Unit:
     candidates: tuple[Group, ...] | None = None
     statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
+    latency: LatencyModel | None = None  # what is spent where
     allocation: Allocation | None = None
     plan: Plan | None = None
     reordering: Reordering | None = None  # channels in another order; `analysis` is of the model that has them so
@@ -91,6 +118,10 @@ class Unit:
     notes: tuple[str, ...] = ()  # what a user should know, in sentences
     redo: str | None = None  # the pass to go back to, because of new faults
     targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # asked and reached, by budget
+    aims: Mapping[str, float] = field(default_factory=dict)  # what was asked of the predicted costs, by budget
+    step: int = 1  # of a pruning in several steps
+    attempts: tuple[Attempt, ...] = ()  # at a target that can only be measured
+    lever: Lever | None = None  # where only a metric bounds what goes
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = _nobody

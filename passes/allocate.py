@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import GateNotMet, UsageError, VerificationFailed
 from onnxprune.passmanager import option
+from onnxprune.schedules import SCHEDULES, share
+from onnxprune.targets import MEASURED_TOLERANCE, Targets
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
-    from onnxprune.allocators import Allocation, Problem, RoundTo
+    from onnxprune.allocators import Allocation, Candidate, Problem, RoundTo
+    from onnxprune.budgets import Budgets
 
 __all__ = ["Allocate"]
 
 DEFAULT_SPARSITY = 0.5
+LEVER = 0.6  # the share of the latency that is tried first where only a metric bounds what goes
 NOTABLE = 0.02  # how much less than asked is worth a word
 
 
@@ -30,10 +34,14 @@ class Allocate:
 
     allocation: str = option("auto", "How much to take from where: uniform, global, or what suits best.", "NAME")
     sparsity: float | None = option(None, "Fraction of the indices to remove (0.5, if no target is given).", "F")
-    target: tuple[str, ...] = option((), "What may stay of the original, such as macs=0.5 or params=0.3.", "BUDGET=F")
+    target: tuple[str, ...] = option(
+        (), "What may stay: macs=0.5, latency=4ms, size=2MB, memory=0.5, params=0.3; metric>=0.9.", "BUDGET=F"
+    )
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
     keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
+    steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
+    schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and self.target:
@@ -43,13 +51,13 @@ class Allocate:
                 f"--sparsity {self.sparsity:g}: expected the fraction to remove, at least 0 and below 1: no group is "
                 "ever emptied"
             )
-        assert self._targets is not None  # what they are is checked
+        if self._targets.only_metric and self.sparsity is not None:
+            raise UsageError("--sparsity says how much to prune and --target metric how little; give one of them")
         assert self._multiple is not None
 
     def run(self, unit: Unit) -> Unit:
         """Allocate; groups that a verification found at fault stay whole."""
         from onnxprune.allocators import Problem, allocate, candidates, choose
-        from onnxprune.cost import Costs
         from onnxprune.plan import Plan
         from onnxprune.runtime.machine import conv_block
 
@@ -58,19 +66,33 @@ class Allocate:
         assert unit.scores is not None
         groups = [g for g in unit.candidates if g.atom.id not in unit.faults]
         chosen = candidates(unit.analysis, groups, self._multiple, block=conv_block(), keep_min=self.keep_min)
-        sparsity = DEFAULT_SPARSITY if self.sparsity is None and not self.target else self.sparsity
-        problem = Problem(chosen, Costs.of(unit.analysis), unit.scores.values, sparsity, self._targets)
+        wanted = self._wanted(unit, chosen)
+        sparsity = None if wanted.asked else DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
+        done = share(unit.step, self.steps, self.schedule)
+        aims = {budget: 1 - done * (1 - aim) for budget, aim in (wanted.asked | _corrected(unit, wanted)).items()}
+        removed = None if sparsity is None else done * sparsity
+        problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims)
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
-        wanted = problem.targets or {"sparsity": sparsity or 0.0}
-        targets = {budget: (asked, found.reached[budget]) for budget, asked in wanted.items()}
-        return replace(unit, allocation=found, plan=plan, targets=targets)
+        told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
+        return replace(unit, allocation=found, plan=plan, targets=told, aims=aims)
+
+    def _wanted(self, unit: Unit, chosen: Sequence[Candidate]) -> Budgets:
+        """What may stay of what; where only a metric bounds that, the share of the latency that is tried now."""
+        from onnxprune.budgets import budgets
+
+        assert unit.analysis is not None
+        latency = None if unit.latency is None else (unit.latency.terms, unit.latency.base_ms)
+        wanted = budgets(unit.analysis, chosen, self._targets.bounds, latency)
+        if not self._targets.only_metric:
+            return wanted
+        return replace(wanted, asked={"latency": LEVER if unit.lever is None else unit.lever.aim})
 
     def _judged(self, unit: Unit, problem: Problem, found: Allocation) -> Allocation:
         """The allocation with what a user should know of it; `GateNotMet` where it falls short, unless that is fine.
 
         1. Nothing could be pruned though something was to be: not met, whatever the allocator says.
-        2. A target was not reached: not met.
+        2. A target was not reached: not met; where it can be measured, that is judged elsewhere.
         3. Rounding kept notably more than a sparsity asks for: met, with a word.
         """
         asked = problem.sparsity
@@ -81,6 +103,8 @@ class Allocate:
         elif found.met and asked is not None and asked - found.reached["sparsity"] > NOTABLE and not found.reason:
             reached = f"{found.reached['sparsity']:.3g} of the indices go where {asked:g} was asked"
             found = replace(found, reason=f"{reached}: counts are rounded up; --round-to 1 takes them all")  # case 3
+        elif not found.met and "latency" in problem.targets:
+            return found  # it is only predicted: what is measured is judged by 'meet'
         if not found.met and not self.best_effort:
             raise GateNotMet(
                 f"{found.reason}. Nothing was written; ask for less, or take what can be had with --best-effort"
@@ -88,23 +112,8 @@ class Allocate:
         return found
 
     @cached_property
-    def _targets(self) -> Mapping[str, float]:
-        targets: dict[str, float] = {}
-        for text in self.target:
-            budget, _, fraction = text.partition("=")
-            try:
-                value = float(fraction)
-            except ValueError:
-                value = 0.0
-            if not budget or not 0 < value <= 1:
-                raise UsageError(
-                    f"--target {text!r}: expected a budget and the fraction of the original that may stay, above 0 and "
-                    "at most 1, such as macs=0.5"
-                )
-            if budget in targets:
-                raise UsageError(f"--target names {budget} twice: {targets[budget]:g} and {value:g}; give one of them")
-            targets[budget] = value
-        return targets
+    def _targets(self) -> Targets:
+        return Targets.parse(self.target)
 
     @cached_property
     def _multiple(self) -> RoundTo:
@@ -113,6 +122,16 @@ class Allocate:
         if not (self.round_to.isascii() and self.round_to.isdigit()) or int(self.round_to) < 1:
             raise UsageError(f"--round-to {self.round_to!r}: expected auto or a positive number")
         return int(self.round_to)
+
+
+def _corrected(unit: Unit, wanted: Budgets) -> dict[str, float]:
+    """What to ask of the prediction, where measurements have told how far off it is."""
+    from onnxprune.aiming import next_aim
+
+    if not unit.attempts:
+        return {}
+    aim = next_aim(wanted.asked["latency"], MEASURED_TOLERANCE, [attempt.shot for attempt in unit.attempts])
+    return {} if aim is None else {"latency": aim}
 
 
 def _why_nothing(unit: Unit) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from onnxprune.errors import PassFailed
+from onnxprune.errors import GateNotMet, PassFailed
 from onnxprune.passmanager import option
+from onnxprune.targets import MEASURED_TOLERANCE
 from onnxprune.unit import Unit
 
 __all__ = ["Profile"]
@@ -26,6 +27,7 @@ class Profile:
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
     seconds: float = option(60.0, "Stop measuring latency after so many seconds.", "S", minimum=0)
 
     def run(self, unit: Unit) -> Unit:
@@ -57,4 +59,19 @@ class Profile:
                 f"latency cannot be measured with {self.provider}: {failure.reason}. Nothing was written; --rounds 0 "
                 "measures no latency"
             ) from failure
-        return replace(unit, timing=timing)
+        return self._judged(replace(unit, timing=timing))
+
+    def _judged(self, unit: Unit) -> Unit:
+        """What was measured at last is what the report says of a latency that was asked for; too much of it fails."""
+        if "latency" not in unit.targets:
+            return unit
+        assert unit.timing is not None
+        assert unit.allocation is not None
+        asked, measured = unit.targets["latency"][0], 1 / unit.timing.pairs[0].speedup
+        allocation, unit = unit.allocation, replace(unit, targets={**unit.targets, "latency": (asked, measured)})
+        if measured <= asked * (1 + MEASURED_TOLERANCE):
+            return unit
+        said = f"latency={asked:.4g} of the original's was asked, and the result was measured to take {measured:.4g}"
+        if not self.best_effort:
+            raise GateNotMet(f"{said}. Nothing was written; ask for less, or take what there is with --best-effort")
+        return replace(unit, allocation=replace(allocation, met=False, reason=said))

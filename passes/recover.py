@@ -79,20 +79,10 @@ class Recover:
             return "reconstruct", ()
         return "none", ()
 
-    def _silent(self, unit: Unit) -> Analysis:
-        """The model as it is pruned, in the shapes of the original."""
-        from onnxprune import cut
-        from onnxprune.dependency import analyse
-
-        assert unit.analysis is not None
-        if unit.plan is None or not unit.plan.keep:
-            return unit.analysis
-        known = unit.analysis
-        return analyse(cut.mask(known, unit.plan), known.shapes.sizes, allow=known.allow, prober=known.prober)
-
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
         from onnxprune.recovery import folded, refitted
         from onnxprune.runtime.failure import RunFailed
+        from onnxprune.silenced import silenced
 
         assert unit.analysis is not None
         if method == "merge":
@@ -100,7 +90,7 @@ class Recover:
             values, number = folded(unit.analysis, unit.plan)
             return values, Recovery(method, None, None, folded=number, taken=number > 0)
         assert unit.samples is not None
-        watch, pruned = unit.watch, self._silent(unit)
+        watch, pruned = unit.watch, silenced(unit.analysis, unit.plan)
         try:
             found = refitted(
                 original, pruned, list(unit.samples.batches(BATCH)), method,

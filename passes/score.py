@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit, Watch
+
+if TYPE_CHECKING:
+    from onnxprune.analysis import Analysis
+    from onnxprune.criteria import Scores
 
 __all__ = ["Score"]
 
 AGGREGATIONS = ("mean", "sum", "max", "product", "first")
 NORMALISATIONS = ("mean", "none", "max", "standardise", "per-parameter", "lamp")
+GONE = 1e-9  # how far below nothing the scores of what is gone are put
 FALLBACK = "l2"  # needs nothing but weights, so it scores every group
 
 
@@ -42,18 +47,49 @@ class Score:
         from onnxprune.calibration import Cache, gather
         from onnxprune.criteria import criterion_of, score
         from onnxprune.divergence import divergence_of
+        from onnxprune.silenced import silenced
 
         assert unit.analysis is not None
+        now = silenced(unit.analysis, unit.plan if unit.step > 1 else None)
         own: _Own = {"threads": self.threads, "seed": self.seed, "watch": unit.watch}
         evidence = gather(
-            criterion_of(self.criterion), unit.analysis, unit.samples, known=unit.statistics, cache=Cache.of_user(),
+            criterion_of(self.criterion), now, unit.samples, known=unit.statistics, cache=Cache.of_user(),
             runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
         )  # fmt: skip
-        unit = replace(unit, statistics=evidence.statistics)
+        unit = replace(unit, statistics=evidence.statistics if now is unit.analysis else None)
         scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
-        if not scores.missing:
-            return replace(unit, scores=scores)
-        note = f"{self.criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
-        names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
-        filled = scores.filled(score(evidence, FALLBACK))
-        return replace(unit, scores=filled, notes=(*unit.notes, note + names))
+        notes = unit.notes
+        if scores.missing:
+            note = f"{self.criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
+            names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
+            scores, notes = scores.filled(score(evidence, FALLBACK)), (*notes, note + names)
+        if now is not unit.analysis:
+            scores = _lasting(unit, now, scores)
+        return replace(unit, scores=scores, notes=notes)
+
+
+def _lasting(unit: Unit, now: Analysis, scores: Scores) -> Scores:
+    """Scores of the model as it is pruned so far, by the groups of the original; what is gone is worth nothing.
+
+    Of what is gone the best comes first, so that it comes back first where a group is given more again.
+    """
+    import numpy as np
+
+    from onnxprune.criteria import Scores
+    from onnxprune.silenced import same_atoms
+
+    assert unit.analysis is not None
+    assert unit.plan is not None
+    assert unit.scores is not None
+    places, values = same_atoms(unit.analysis, now), {}
+    for group in unit.analysis.groups:
+        known, found = unit.scores.values[group.atom.id], scores.values.get(places.get(group.atom.id, -1))
+        keep = unit.plan.keep.get(group.atom.id)
+        if found is None or len(found) != group.size:
+            found = known
+        if keep is not None:
+            rank = np.argsort(np.argsort(known)) / group.size
+            found = np.where(keep, found, min(0.0, found[keep].min()) - GONE * (2 - rank))
+        values[group.atom.id] = found
+    made = Scores.of(scores.criterion, unit.analysis.groups, values)
+    return replace(made, by=unit.scores.by)

@@ -92,7 +92,7 @@ def test_a_need_that_no_unit_has_is_refused() -> None:
     class Strange(Note):
         gives: ClassVar[frozenset[str]] = frozenset({"wings"})
 
-    with pytest.raises(UsageError, match="speaks of wings, but a unit has allocation, analysis"):
+    with pytest.raises(UsageError, match="speaks of wings, but a unit has aims, allocation, analysis"):
         Pipeline((Strange(),))
 
 
@@ -131,12 +131,13 @@ def test_a_pass_that_sends_the_run_back_for_ever_is_stopped() -> None:
     @dataclass(frozen=True)
     class Back(Note):
         name: ClassVar[str] = "back"
-        until: int = option(0, "How many notes are enough; 0: never.")
+        until: int = option(0, "How many rounds are enough; 0: never.")
 
         def run(self, unit: Unit) -> Unit:
-            return replace(unit, redo=None if len(unit.notes) == self.until else "note")
+            return replace(unit, step=unit.step + 1, redo=None if unit.step == self.until else "note")
 
-    assert Pipeline((Note(), Back(until=3))).run(unit()).notes == ("hello",) * 3
+    done = Pipeline((Note(), Back(until=3))).run(unit())
+    assert (done.step, done.notes) == (4, ("hello",))  # three rounds, and what is told again is told once
     with pytest.raises(PassFailed, match=f"'back' sent the run back {ROUNDS} times"):
         Pipeline((Note(), Back())).run(unit())
     assert Pipeline((Back(),)).run(unit()).redo is None  # there is no such pass to go back to

@@ -43,18 +43,22 @@ def show_report(console: Console, report: Report) -> None:
     if report.masks:
         _row(table, "parameters not zero", report.nonzero_before, report.nonzero_after)
     _row(table, "MACs (batch 1)", report.macs_before, report.macs_after, _asked(report, "macs"))
-    _row(table, "bytes", report.bytes_before, report.bytes_after)
+    _row(table, "bytes", report.bytes_before, report.bytes_after, _asked(report, "size"))
+    if "memory" in report.targets:
+        asked, reached = report.targets["memory"]
+        table.add_row("memory", "", "", f"{reached:.3f} ({asked:.4g} asked)")
     if "sparsity" in report.targets:
         asked, reached = report.targets["sparsity"]
         table.add_row(
             "masked weights set to zero" if report.masks else "indices removed",
             "",
             "",
-            f"{reached:.3f} ({asked:g} asked)",
+            f"{reached:.3f} ({asked:.4g} asked)",
         )
     if report.latency_before_ms is not None and report.latency_after_ms is not None:
         before, after = report.latency_before_ms, report.latency_after_ms
-        table.add_row("latency", f"{before:.3f} ms", f"{after:.3f} ms", _speed(report))
+        asked_for = f" ({report.targets['latency'][0]:.4g} of it asked)" if "latency" in report.targets else ""
+        table.add_row("latency", f"{before:.3f} ms", f"{after:.3f} ms", _speed(report) + asked_for)
     for name, (before, after) in report.metrics.items():
         table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
     console.print(table)
@@ -85,7 +89,7 @@ def _inexact(change: float | None, divergence: float | None) -> str:
 
 
 def _asked(report: Report, budget: str) -> str:
-    return f" ({report.targets[budget][0]:g} asked)" if budget in report.targets else ""
+    return f" ({report.targets[budget][0]:.4g} asked)" if budget in report.targets else ""
 
 
 def _speed(report: Report) -> str:

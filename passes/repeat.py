@@ -1,0 +1,32 @@
+"""repeat: prune in several steps, with scores and repair anew after each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from onnxprune.passmanager import option
+from onnxprune.unit import Unit
+
+__all__ = ["Repeat"]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Sends the run back to `score` until the last step is made; `allocate` says how far each step goes.
+
+    What is scored then is the model as it is pruned and repaired so far (Han et al., arXiv 1506.02626).
+    """
+
+    name: ClassVar[str] = "repeat"
+    needs: ClassVar[frozenset[str]] = frozenset({"analysis", "plan"})
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
+
+    def run(self, unit: Unit) -> Unit:
+        """Go back, or on after the last step."""
+        if unit.step >= self.steps:
+            return unit
+        unit.watch(f"step {unit.step} of {self.steps} is made", unit.step, self.steps)
+        return replace(unit, step=unit.step + 1, statistics=None, redo="score")
