@@ -27,6 +27,8 @@ class Dask:
     Errors: `UsageError` where Dask is not installed, no scheduler answers, or no worker is there to do the job.
     """
 
+    place = "a Dask cluster"
+
     def __init__(self, address: str) -> None:
         self._distributed = _distributed()
         self._address = address
@@ -42,6 +44,11 @@ class Dask:
     def workers(self) -> int:
         """How many items the cluster works on at a time; at least 1, since workers may still come."""
         return max(1, self._threads(self._known()))
+
+    @property
+    def measures(self) -> bool:
+        """Whether a worker advertises the resource `device`."""
+        return any(RESOURCE in worker["resources"] for worker in self._known().values())
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item], *, device: bool = False
@@ -80,17 +87,13 @@ class Dask:
         """Leave the cluster, which stays."""
         self._client.close()
 
-    def has_device(self) -> bool:
-        """Whether a worker advertises the resource `device`."""
-        return any(RESOURCE in worker["resources"] for worker in self._known().values())
-
     def _check(self, device: bool) -> None:
         known = self._known()
         if not known:
             raise UsageError(
                 f"the Dask scheduler at {self._address!r} has no workers; start one with 'dask worker {self._address}'"
             )
-        if device and not self.has_device():
+        if device and not self.measures:
             raise UsageError(
                 f"none of the {len(known)} workers at {self._address!r} advertises a resource {RESOURCE!r}, on which "
                 "times are measured; start one with "

@@ -15,6 +15,8 @@ class Here:
     """The executor without workers."""
 
     workers: int = 1
+    measures: bool = True
+    place: str = ""
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item], *, device: bool = False

@@ -76,6 +76,9 @@ class _Worker:
 class Processes:
     """`count` worker processes, started when they are needed, which stay for the next `map` until `close`."""
 
+    measures = True
+    place = ""
+
     def __init__(self, count: int) -> None:
         if count < 1:
             raise UsageError(f"asked for {count} worker processes; expected at least 1")

@@ -51,6 +51,16 @@ class Executor(Protocol):
         """How many items are worked on at a time."""
         ...
 
+    @property
+    def measures(self) -> bool:
+        """Whether there is somewhere for jobs with `device=True` to go."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where jobs run, in words; empty where that is this machine."""
+        ...
+
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item], *, device: bool = False
     ) -> Iterator[tuple[int, Result]]:

@@ -93,7 +93,7 @@ def test_nobody_measures(address: str) -> None:
     with worker(address), cluster(address, 1) as executor:
         with pytest.raises(UsageError, match=r"none of the 1 workers .* advertises a resource 'device'"):
             list(executor.map(jobs.square, [1], device=True))
-        assert not executor.has_device()
+        assert not executor.measures
         assert list(executor.map(jobs.square, [2])) == [(0, 4)]
 
 
