@@ -47,13 +47,6 @@ __all__ = ["main"]
 
 # Options of prune that a search sets itself.
 OWN = ("target", "sparsity", "allocation", "criterion", "best_effort", "rounds")
-    "target",
-    "sparsity",
-    "allocation",
-    "criterion",
-    "best_effort",
-    "rounds",
-)  # of the options of prune: what a search sets itself
 INTERRUPTED = 130  # as a shell says it of a process that Ctrl-C ended
 WIDTH = 120  # columns where the output is no terminal
 
