@@ -231,7 +231,7 @@ def search(
     earlier search that was interrupted, is not repeated; no trial begins after `minutes`.
 
     Errors: `UsageError` for what cannot be, or where another search is at work in the folder; `GateNotMet` where no
-    trial gave a model.
+    trial met its target.
     """
     if points is not None and trials is not None:
         raise UsageError("--points and --trials both say what to try; give one of them")

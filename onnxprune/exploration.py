@@ -4,7 +4,8 @@ Each trial is one call of `prune` with a target, in a worker, which writes a ver
 The folder has
 
 * `journal.jsonl`: what was finished; a search that is started again repeats none of it,
-* `results.json`, `results.csv`, `front.svg`, `front.png`: all of that and the front, written anew after each trial,
+* `results.json`, `results.csv`, `front.svg`, `front.png`: all of that and the front, written anew after each trial
+  (plots at most every few seconds),
 * the models, named after what was asked for and the first digits of the trial's key.
 
 A key is a hash of everything that a trial depends on: the model, every option of every pass, the data, versions, and
@@ -46,6 +47,7 @@ BUDGETS = ("latency", "macs", "params", "size")
 RANDOM = "random:64"  # what outputs are compared on where no calibration samples are given
 MOST, BATCH = 128, 32  # of the samples on which outputs are compared, and how many at once
 ROUNDS = 40
+REDRAW = 5.0  # seconds between two plots, at least
 
 
 class Pruned(Protocol):
@@ -93,14 +95,14 @@ class Request:
             Pipeline.from_toml(pipeline_path("prune"), **options)
 
     def each(self) -> Iterator[dict[str, Any]]:
-        """The options of every trial, from coarse to fine."""
+        """The options of every trial, from coarse to fine; a model that misses its target is a point to know, too."""
         rounds = self.options.get("rounds", ROUNDS if "latency" in self.budgets else 0)
         for point in coarse_to_fine(self.points):
             for budget in self.budgets:
                 for allocation in self.allocations:
                     for criterion in self.criteria:
-                        yield {**self.options, "rounds": rounds, "target": (f"{budget}={point:g}",),
-                               "allocation": allocation, "criterion": criterion}  # fmt: skip
+                        asked = {"target": (f"{budget}={point:g}",), "allocation": allocation, "criterion": criterion}
+                        yield {**self.options, "rounds": rounds, "best_effort": True, **asked}
 
 
 @dataclass(frozen=True)
@@ -166,15 +168,18 @@ def explore(
     """Try everything that is asked for and not yet finished; begin no further trial after so many minutes.
 
     `prune` is `api.prune`. Errors: `UsageError` where another search is at work in the folder; `GateNotMet` where no
-    trial gave a model; those of a trial that would be the same of all.
+    trial met its target; those of a trial that would be the same of all.
     """
     path = destination.check(folder / JOURNAL, source.files, "the journal of the search").parent
     with Journal(path / JOURNAL) as journal:
         search = _Search(source, path, request, executor, journal, watch)
         search.run(prune, None if minutes is None else time.monotonic() + 60 * minutes)
     front = search.front()
-    if front.trials and not any(tried.output for tried in front.trials):
-        raise GateNotMet(f"none of {len(front.trials)} trials gave a model; the first: {front.trials[0].reason}")
+    if front.trials and not any(tried.met for tried in front.trials):
+        first = front.trials[0].reason
+        raise GateNotMet(
+            f"none of {len(front.trials)} trials met its target; the first: {first}. What was made is in {str(folder)!r}"
+        )
     return front
 
 
@@ -187,6 +192,7 @@ class _Search:
         self._source, self._folder, self._request = source, folder, request
         self._executor, self._journal, self._watch = executor, journal, watch
         self._lost: dict[str, str] = {}
+        self._drawn = time.monotonic()
         self._seconds: list[float] = []
         self._trials = self._planned()
 
@@ -224,7 +230,7 @@ class _Search:
                 self._tell(left, at_once)
         except WorkerLost as lost:
             self._lost = {waiting[place].key: f"its worker died: {how}" for place, how in lost.items.items()}
-        self._publish()
+        self._publish(last=True)
 
     def front(self) -> Front:
         """What is known by now."""
@@ -287,15 +293,17 @@ class _Search:
         record = self._journal.get(trial.key)
         return record is not None and (record["output"] is None or Path(trial.output).exists())
 
-    def _publish(self) -> None:
-        """Write what is known, each file all or nothing."""
+    def _publish(self, last: bool = False) -> None:
+        """Write what is known, each file all or nothing; plots, which take a moment, not at every one of many."""
         front = self.front()
         destination.write_text(self._folder / "results.json", front.to_json())
         destination.write_text(self._folder / "results.csv", front.to_csv())
-        for form in ("svg", "png"):
-            drawn = draw_front(front, form)
-            if drawn is not None:
-                destination.write_bytes(self._folder / f"front.{form}", drawn)
+        if last or time.monotonic() - self._drawn > REDRAW:
+            for form in ("svg", "png"):
+                drawn = draw_front(front, form)
+                if drawn is not None:
+                    destination.write_bytes(self._folder / f"front.{form}", drawn)
+            self._drawn = time.monotonic()
 
     def _tell(self, left: int, at_once: int) -> None:
         done = len(self._trials) - left
@@ -312,8 +320,7 @@ class _Search:
 def tried(prune: Prune, trial: Trial) -> dict[str, Any]:
     """Make one trial, and tell what came of it in values that JSON has.
 
-    A target that is out of reach, and a pass or a verification that fails, are what came of it. Errors that the other
-    trials would have too are raised.
+    A pass or a verification that fails is what came of it. Errors that the other trials would have too are raised.
     """
     if Path.cwd() != Path(trial.folder):
         _enter(trial.folder)

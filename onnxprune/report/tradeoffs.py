@@ -8,36 +8,41 @@ from rich.console import Console
 from rich.text import Text
 
 from onnxprune.curves import Sensitivity
-from onnxprune.front import Figures, Front
+from onnxprune.front import Figures, Front, Tried
 from onnxprune.report.tables import SHOWN, add, table
 
 __all__ = ["show_front", "show_sensitivity"]
 
-BAR = 16  # characters of the longest bar
+BAR = 12  # characters of the longest bar
+COLUMNS = 5  # fractions in a table; the JSON has them all
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 def show_front(console: Console, front: Front, notes: Sequence[str] = ()) -> None:
     """The original, then the trials by what they cost; those on the front of the first budget are marked."""
     timed = any(t.figures is not None and t.figures.latency is not None for t in front.trials)
-    shown = table("asked", "allocation", "criterion", front.quality, "MACs", "parameters", "bytes",
-                  *(["latency"] if timed else []), "front", "file")  # fmt: skip
+    shown = table("trial", front.quality, "MACs", "parameters", "bytes", *(["latency"] if timed else []), "front")
+    shown.columns[0].no_wrap = True
     if front.original is not None:
-        add(shown, "original", "", "", *_cells(front.original, timed), "", "")
+        add(shown, "original", *_cells(front.original, timed), "")
     for tried in front.trials:
         cells = ["-"] * (4 + timed) if tried.figures is None else _cells(tried.figures, timed)
-        mark = "*" if front.budgets[0] in tried.front else ""
-        add(shown, tried.target, tried.allocation, tried.criterion, *cells, mark, tried.output or "none")
+        add(shown, _named(tried), *cells, "*" if front.budgets[0] in tried.front else "")
     console.print(shown)
     better = "higher" if front.higher_is_better else "lower"
     console.print(Text(f"{front.quality}: {better} is better; on {front.quality_of}"))
     for tried in front.trials:
         if not tried.met:
-            console.print(Text(f"{tried.target} {tried.allocation} {tried.criterion}: {tried.reason}", style="yellow"))
+            console.print(Text(f"{_named(tried)}: {tried.reason}", style="yellow"))
     for note in (*front.notes, *notes):
         console.print(Text(f"note: {note}", style="yellow"))
     picks = f"{len(front.picks())} of {len(front.trials)} on the front of {front.budgets[0]}"
     console.print(Text(f"written: {front.output}: models, results.json, results.csv ({picks})"))
+
+
+def _named(tried: Tried) -> str:
+    """A trial by the file that came of it, or by what was asked where there is none."""
+    return tried.output or f"{tried.target} {tried.allocation} {tried.criterion}"
 
 
 def _cells(figures: Figures, timed: bool) -> list[str]:
@@ -48,17 +53,17 @@ def _cells(figures: Figures, timed: bool) -> list[str]:
 
 def show_sensitivity(console: Console, found: Sensitivity, notes: Sequence[str] = ()) -> None:
     """The groups from the most to the least sensitive, with the loss at each fraction removed."""
-    fractions = [f"{ratio:g}" for ratio in found.ratios]
-    shown = table("group", "size", "mean loss", "", *fractions)
+    every = -(-len(found.ratios) // COLUMNS)
+    ratios = found.ratios[every // 2 :: every]
+    shown = table("group", "size", "mean loss", "", *(f"{ratio:g}" for ratio in ratios))
+    shown.columns[3].no_wrap = True
     ranked = found.ranked()
     most = ranked[0].mean if ranked else 0.0
     for group in ranked[:SHOWN]:
-        losses = ["-"] * len(fractions)
-        for point in group.points:
-            losses[found.ratios.index(point.asked)] = f"{point.loss:.2g}"
+        losses = [f"{point.loss:.2g}" for point in group.points if point.asked in ratios]
         add(shown, group.name, str(group.size), f"{group.mean:.3g}", bar(group.mean, most), *losses)
     if len(ranked) > SHOWN:
-        add(shown, f"{len(ranked) - SHOWN} more, see --json", *[""] * (3 + len(fractions)))
+        add(shown, f"{len(ranked) - SHOWN} more, see --json", *[""] * (3 + len(ratios)))
     console.print(shown)
     data = f"{found.samples} samples of {found.of}" if found.samples else found.of
     what = f"loss: {found.measure}, when one group alone loses this fraction of its indices, by {found.criterion}"
