@@ -178,7 +178,7 @@ def explore(
     if front.trials and not any(tried.met for tried in front.trials):
         first = front.trials[0].reason
         raise GateNotMet(
-            f"none of {len(front.trials)} trials met its target; the first: {first}. What was made is in {str(folder)!r}"
+            f"none of {len(front.trials)} trials met its target; the first: {first}. What was made is in {folder}"
         )
     return front
 

@@ -256,8 +256,9 @@ def main() -> None:
         return
     lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     known = {cell.key: cell for cell in (Cell(**json.loads(line)) for line in lines)}
-    for cell in missing(known, arguments.only, arguments.seeds):
-        command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
+    recipes = tuple(CANDIDATES if arguments.candidates else RECIPES)
+    command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
+    for cell in missing(known, arguments.only, arguments.seeds, recipes):
         run = subprocess.run(
             [*command, json.dumps(asdict(cell))], capture_output=True, text=True, check=False, cwd=ROOT
         )
