@@ -146,7 +146,7 @@ def inspect(
     json_path: str | None,
     quiet: bool,
 ) -> None:
-    """Show what can be pruned in MODEL: groups, their weights and costs, and what is fixed and why."""
+    """Show what can be pruned in MODEL: groups, weights and costs, and what is fixed and why."""
     from onnxprune import api
 
     source = api.load(model)
@@ -326,7 +326,7 @@ def sensitivity(
 @quiet_flag
 @pass_options("prune", without=OWN)
 def search(model: str, output: str, json_path: str | None, quiet: bool, **options: Any) -> None:
-    """Prune MODEL in many ways and show the trade-off: what each is worth, what it costs, and which no other beats.
+    """Prune MODEL in many ways: what each is worth, what it costs, and which no other beats.
 
     Each trial is a verified model in DIR. A search that was interrupted goes on where it was.
     """
