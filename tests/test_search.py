@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,6 +203,29 @@ def test_a_model_from_memory_and_latency_of_real_files(tiny: Path) -> None:
     assert front.original.latency == 1.0
     with pytest.raises(UsageError, match="sets --target"):
         package.search(tiny, "front", target="macs=0.5", workers=1)
+
+
+def test_a_search_on_a_cluster(tiny: Path) -> None:
+    """What is measured goes to the worker that advertises a device, anything else to whoever is free."""
+    pytest.importorskip("distributed")
+    from tests.executor.clusters import cluster, scheduler, worker
+
+    with (
+        scheduler() as address,
+        worker(address) as plain,
+        worker(address, "--resources", "device=1") as judge,
+        cluster(address, 2),
+    ):
+        common: dict[str, Any] = {"round_to": "1", "evaluate": "judging:judge", "scheduler": address}
+        front = package.search(tiny, "front", points=[0.7, 0.5, 0.3], **common)
+        assert len(front.trials) == 3
+        assert all(Path("front", str(trial.output)).exists() for trial in front.trials)
+        assert set(Path("log.txt").read_text().split()) == {str(plain.pid), str(judge.pid)}
+        Path("log.txt").unlink()
+        package.search(tiny, "front", points=[0.5], rounds=2, **common)
+        assert set(Path("log.txt").read_text().split()) == {str(judge.pid)}
+        curves = package.sensitivity(tiny, calibration="random:8", ratios=[0.5], scheduler=address, workers=None)
+        assert curves.groups == package.sensitivity(tiny, calibration="random:8", ratios=[0.5]).groups
 
 
 def test_without_matplotlib_there_is_no_plot_and_a_word(
