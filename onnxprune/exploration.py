@@ -3,7 +3,7 @@
 Each trial is one call of `prune` with a target, in a worker, which writes a verified model into the search's folder.
 The folder has
 
-* `journal.jsonl`: what was finished; a search that is started again repeats none of it,
+* `journal.jsonl`: what was finished; a search that is started again repeats none of it, but tries anew what failed,
 * `results.json`, `results.csv`, `front.svg`, `front.png`: all of that and the front, written anew after each trial
   (plots at most every few seconds),
 * the models, named after what was asked for and the first digits of the trial's key.
@@ -191,7 +191,7 @@ class _Search:
     ) -> None:
         self._source, self._folder, self._request = source, folder, request
         self._executor, self._journal, self._watch = executor, journal, watch
-        self._lost: dict[str, str] = {}
+        self._failures: dict[str, dict[str, Any]] = {}
         self._drawn = time.monotonic()
         self._seconds: list[float] = []
         self._trials = self._planned()
@@ -218,32 +218,34 @@ class _Search:
         try:
             for place, record in self._executor.map(partial(tried, prune), until_the_end(), device=device):
                 trial = waiting[place]
-                if record["output"] is not None and not Path(trial.output).exists():
+                if record["output"] is None:
+                    self._failures[trial.key] = record
+                elif Path(trial.output).exists():
+                    self._journal.add(trial.key, record)
+                else:
                     raise UsageError(
                         f"a worker says that it wrote {trial.output!r}, which is not there: all workers have to see "
                         "the folder of the search under the same name"
                     )
-                self._journal.add(trial.key, record)
                 self._seconds.append(record["seconds"])
                 left -= 1
                 self._publish()
                 self._tell(left, at_once)
         except WorkerLost as lost:
-            self._lost = {waiting[place].key: f"its worker died: {how}" for place, how in lost.items.items()}
+            for place, how in lost.items.items():
+                self._failures[waiting[place].key] = _failed(f"its worker died: {how}", 0.0)
         self._publish(last=True)
 
     def front(self) -> Front:
         """What is known by now."""
         trials, original, quality = [], None, None
         for trial in self._trials:
-            record = self._journal.get(trial.key)
-            if record is not None:
-                trials.append(_tried(trial, record))
-                if record["original"] is not None:
-                    quality = quality or record["quality"]
-                    original = Figures(**record["original"])
-            elif trial.key in self._lost:
-                trials.append(_tried(trial, _failed(self._lost[trial.key], 0.0)))
+            record = self._journal.get(trial.key) or self._failures.get(trial.key)
+            if record is None:
+                continue
+            trials.append(_tried(trial, record))
+            if record["original"] is not None:
+                quality, original = record["quality"], Figures(**record["original"])
         name, of, higher = self._judged_by(quality)
         left = len(self._trials) - len(trials)
         notes = (f"{left} of {len(self._trials)} trials are not finished; the same command goes on",) if left else ()
@@ -290,8 +292,7 @@ class _Search:
         return path
 
     def _finished(self, trial: Trial) -> bool:
-        record = self._journal.get(trial.key)
-        return record is not None and (record["output"] is None or Path(trial.output).exists())
+        return trial.key in self._journal and Path(trial.output).exists()
 
     def _publish(self, last: bool = False) -> None:
         """Write what is known, each file all or nothing; plots, which take a moment, not at every one of many."""
@@ -320,7 +321,8 @@ class _Search:
 def tried(prune: Prune, trial: Trial) -> dict[str, Any]:
     """Make one trial, and tell what came of it in values that JSON has.
 
-    A pass or a verification that fails is what came of it. Errors that the other trials would have too are raised.
+    A pass or a verification that fails is what came of it, this time. Errors that the other trials would have, too, are
+    raised.
     """
     if Path.cwd() != Path(trial.folder):
         _enter(trial.folder)

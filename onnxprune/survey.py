@@ -38,7 +38,8 @@ from onnxprune.unit import Unit, Watch
 __all__ = ["RATIOS", "Request", "survey"]
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-Loss: TypeAlias = Callable[[Mapping[int, Vector]], float]
+Loss: TypeAlias = Callable[[Mapping[int, int]], float]  # of counts by atom
+Damped: TypeAlias = Callable[[Mapping[int, Vector]], float]  # of gates by atom
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,6 @@ class _Bench:
     """A session that answers for every group."""
 
     groups: Sequence[Group]
-    scores: Mapping[int, Vector]
     loss: Loss
     measure: str
     samples: int
@@ -203,10 +203,7 @@ def answered(question: Question) -> dict[str, Any]:
     bench = _bench(question.setup)
     atom = bench.groups[question.place].atom.id
     counts = sorted(set(question.counts), reverse=True)
-    losses = []
-    for kept in counts:
-        mask = choose({atom: bench.scores[atom]}, {atom: kept})[atom]
-        losses.append(float(bench.loss({atom: mask.astype(np.float64)})))
+    losses = [float(bench.loss({atom: kept})) for kept in counts]
     return {"counts": counts, "losses": losses, "measure": bench.measure, "samples": bench.samples}
 
 
@@ -221,15 +218,28 @@ def _bench(setup: Setup) -> _Bench:
     assert unit.samples is not None
     assert unit.scores is not None
     threads, seed = int(options.get("threads", 1)), int(options.get("seed", 0))
-    if not setup.evaluate:
-        loss = divergence_of(unit.analysis, unit.samples, threads=threads, seed=seed)
-        return _Bench(unit.analysis.groups, unit.scores.values, loss, loss.measure, len(loss))
-    drop, metric = _metric_drop(unit, request, threads)
-    return _Bench(unit.analysis.groups, unit.scores.values, drop, f"drop of {metric}", 0)
+    damped: Damped
+    if setup.evaluate:
+        damped, measure = _metric_drop(unit, request, threads)
+        samples = 0
+    else:
+        damped = divergence_of(unit.analysis, unit.samples, threads=threads, seed=seed)
+        measure, samples = damped.measure, len(damped)
+    return _Bench(unit.analysis.groups, _of_counts(damped, unit.scores.values), measure, samples)
 
 
-def _metric_drop(unit: Unit, request: Request, threads: int) -> tuple[Loss, str]:
-    """How much a metric is worse with gates than without, and its name."""
+def _of_counts(damped: Damped, scores: Mapping[int, Vector]) -> Loss:
+    """The loss when the best-scored indices stay, as many as a count says."""
+
+    def loss(counts: Mapping[int, int]) -> float:
+        masks = choose({atom: scores[atom] for atom in counts}, counts)
+        return damped({atom: mask.astype(np.float64) for atom, mask in masks.items()})
+
+    return loss
+
+
+def _metric_drop(unit: Unit, request: Request, threads: int) -> tuple[Damped, str]:
+    """How much a metric is worse with gates than without, and what that is called."""
     assert unit.analysis is not None
     spec = (request.options or {}).get("preprocess")
     measure = evaluation(request.evaluate, unit.source.inputs, Path(spec) if spec else None)
@@ -245,4 +255,4 @@ def _metric_drop(unit: Unit, request: Request, threads: int) -> tuple[Loss, str]
         raise UsageError(f"{request.evaluate}: measured nothing; expected a number or a dict of numbers")
     name = next(iter(before))
     sign = -1.0 if request.lower_is_better else 1.0
-    return lambda gates: sign * (before[name] - metric(gates)[name]), name
+    return lambda gates: sign * (before[name] - metric(gates)[name]), f"drop of {name}"

@@ -16,7 +16,7 @@ import pytest
 
 import onnxprune as package
 from onnxprune import exploration
-from onnxprune.errors import UsageError
+from onnxprune.errors import UsageError, VerificationFailed
 from onnxprune.front import Figures, Front, Tried, pareto
 from onnxprune.testing import build
 from tests.commands import Commands
@@ -203,6 +203,31 @@ def test_a_model_from_memory_and_latency_of_real_files(tiny: Path) -> None:
     assert front.original.latency == 1.0
     with pytest.raises(UsageError, match="sets --target"):
         package.search(tiny, "front", target="macs=0.5", workers=1)
+
+
+def test_a_trial_that_fails_is_told_and_tried_again(
+    onnxprune: Commands, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search goes on without it; what failed is not finished, so the next start tries it."""
+    from onnxprune import api
+
+    prune, calls = api.prune, []
+
+    def failing(model: object, output: str, **options: Any) -> object:
+        calls.append(options["target"])
+        if options["target"] == ("macs=0.5",) and len(calls) < 3:
+            raise VerificationFailed("they differ")
+        return prune(model, output, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(api, "prune", failing)
+    command = ("search", tiny, "-o", "front", "--points", "0.7,0.5", "--round-to", 1, "--workers", 1)
+    ran = onnxprune(*command)
+    assert ran.code == 0
+    assert "macs=0.5 auto l2: they differ" in ran.out
+    ran = onnxprune(*command)
+    assert (ran.code, "they differ" in ran.out) == (0, False)
+    assert sorted(calls) == [("macs=0.5",), ("macs=0.5",), ("macs=0.7",)]
+    assert len(stamps(Path("front"))) == 2
 
 
 def test_a_search_on_a_cluster(tiny: Path) -> None:
