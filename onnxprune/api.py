@@ -196,7 +196,7 @@ def sensitivity(
 
     The loss is the divergence of the outputs on calibration samples, or with `evaluate` the drop of a metric. `workers`
     processes share the groups (None: one for each core), or the Dask cluster at `scheduler`. With a `journal`, what is
-    finished is not measured again. `options` are those of the pipeline `sensitivity`: `criterion`, `include`, ...
+    finished is not measured again. `options` are those of the passes in `curves.PASSES`: `criterion`, `include`, ...
 
     Errors: `UsageError` for what cannot be; `PassFailed` where the model does not run.
     """

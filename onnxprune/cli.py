@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxprune import destination
+from onnxprune.curves import PASSES
 from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
 from onnxprune.flags import (
     PassCommand,
@@ -258,7 +259,7 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
 @click.option("--plot", metavar="OUT", help="Draw the curves: OUT ends in .svg, .png or .pdf. Needs matplotlib.")
 @json_flag
 @quiet_flag
-@pass_options("sensitivity")
+@pass_options("prune", only=PASSES)
 def sensitivity(
     model: str,
     journal: str | None,

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 
 from onnxprune.jsontext import json_text
 
-__all__ = ["SCHEMA_VERSION", "GroupCurve", "Point", "Sensitivity"]
+__all__ = ["PASSES", "SCHEMA_VERSION", "GroupCurve", "Point", "Sensitivity"]
 
 SCHEMA_VERSION = 1
+PASSES = ("analyse", "calibrate", "select", "score")
+"""The passes whose options a curve depends on."""
 
 
 @dataclass(frozen=True, slots=True)

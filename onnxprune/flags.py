@@ -95,10 +95,10 @@ class PassCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def pass_options(*pipelines: str, without: Sequence[str] = ()) -> Decorator:
+def pass_options(*pipelines: str, only: Sequence[str] = (), without: Sequence[str] = ()) -> Decorator:
     """The options of every pass of some pipelines, as flags; one flag for options of one name, as the first says it.
 
-    Options named in `without` are the command's own.
+    `only` names the passes, where not all are meant; options named in `without` are the command's own.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -107,6 +107,8 @@ def pass_options(*pipelines: str, without: Sequence[str] = ()) -> Decorator:
         for pipeline in pipelines:
             known = frozenset(found)
             for step, values in read_steps(pipeline_path(pipeline)):
+                if only and step.name not in only:
+                    continue
                 for o in options_of(step):
                     if o.name not in known | own:
                         section = SHARED if o.name in found else f"Pass {step.name}"

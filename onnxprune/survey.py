@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxprune.allocators import choose
-from onnxprune.curves import GroupCurve, Point, Sensitivity
+from onnxprune.curves import PASSES, GroupCurve, Point, Sensitivity
 from onnxprune.dependency import Group
 from onnxprune.dimensions import Vector
 from onnxprune.divergence import divergence_of
@@ -30,7 +30,7 @@ from onnxprune.fingerprints import data_print, versions
 from onnxprune.gating import gate
 from onnxprune.journal import Journal, key_of
 from onnxprune.model import Model
-from onnxprune.passmanager import Pipeline, pipeline_path
+from onnxprune.passmanager import Pipeline, find
 from onnxprune.runtime.session import Options, Session
 from onnxprune.stamp import place_of
 from onnxprune.unit import Unit, Watch
@@ -46,7 +46,7 @@ Damped: TypeAlias = Callable[[Mapping[int, Vector]], float]  # of gates by atom
 class Request:
     """What is to be known: the loss of each group alone at each of `ratios`, the fraction of its indices removed.
 
-    `options` are those of the pipeline `sensitivity`, calibration samples among them; with `evaluate` the loss is the
+    `options` are those of `curves.PASSES`, calibration samples among them; with `evaluate` the loss is the
     drop of a metric, which is better the higher it is unless `lower_is_better`.
     """
 
@@ -68,7 +68,7 @@ class Request:
     @property
     def pipeline(self) -> Pipeline:
         """The passes that come before; `UsageError` for options that they do not have."""
-        return Pipeline.from_toml(pipeline_path("sensitivity"), **(self.options or {}))
+        return Pipeline.of([(find(name), {}) for name in PASSES], self.options)
 
     @property
     def known(self) -> dict[str, Any]:
