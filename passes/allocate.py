@@ -40,6 +40,7 @@ class Allocate:
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
     keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
     schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
 
@@ -71,7 +72,8 @@ class Allocate:
         done = share(unit.step, self.steps, self.schedule)
         aims = {budget: 1 - done * (1 - aim) for budget, aim in (wanted.asked | _corrected(unit, wanted)).items()}
         removed = None if sparsity is None else done * sparsity
-        problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims)
+        problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims, curves=unit.curves or {},
+                          trial=unit.trial, seed=self.seed, watch=unit.watch)  # fmt: skip
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}

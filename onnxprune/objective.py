@@ -1,0 +1,112 @@
+"""What a model loses when only so many indices of each group stay: a function of counts, for allocators that search.
+
+Which indices stay follows from scores: the best. The model is run with gates (see `gating`), so that a trial costs no more
+than a run on the samples. Groups that no gate can silence, because integers are read there, are cut instead.
+
+The loss is the divergence of the outputs from the original's on calibration samples, or, with an evaluation, what its
+first metric loses. It is never below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from onnxprune import cut
+from onnxprune.allocators import Candidate, Curve, choose
+from onnxprune.analysis import Analysis
+from onnxprune.data import Samples
+from onnxprune.dimensions import Mask, Vector
+from onnxprune.divergence import Divergence, divergence_of
+from onnxprune.evaluation import Evaluate
+from onnxprune.plan import Plan
+from onnxprune.runtime.session import Options, Session
+
+__all__ = ["POINTS", "Objective", "curves_of"]
+
+MOST = 128  # samples
+POINTS = 9  # counts of a group at which a curve is measured, at most
+
+Watch = Callable[[str, int, int], None]
+
+
+class Objective:
+    """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
+
+    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), or a metric's name.
+    `trials` counts what was run.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        scores: Mapping[int, Vector],
+        samples: Samples,
+        *,
+        evaluate: Evaluate | None = None,
+        most: int = MOST,
+        threads: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._analysis, self._scores, self._evaluate = analysis, scores, evaluate
+        self._threads = threads
+        self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
+        self._known: dict[tuple[tuple[int, int], ...], float] = {}
+        self._sizes = {group.atom.id: group.size for group in analysis.groups}
+        self.measure = self._divergence.measure
+        self._before = 0.0
+        if evaluate is not None:
+            found = evaluate(lambda feed: self._divergence.run({}, feed))
+            self.measure, self._before = next(iter(found.items()))
+        self.trials = 0
+
+    def __call__(self, counts: Mapping[int, int]) -> float:
+        """The loss when so many indices of each group stay."""
+        kept = {atom: count for atom, count in counts.items() if count < self._sizes[atom]}
+        key = tuple(sorted(kept.items()))
+        if key not in self._known:
+            self.trials += 1
+            self._known[key] = max(self._loss(choose({atom: self._scores[atom] for atom in kept}, kept)), 0.0)
+        return self._known[key]
+
+    def _loss(self, masks: Mapping[int, Mask]) -> float:
+        if masks.keys() <= self._divergence.gated:
+            gates = {atom: mask.astype(np.float64) for atom, mask in masks.items()}
+            if self._evaluate is None:
+                return self._divergence(gates)
+            return self._before - next(iter(self._evaluate(lambda f: self._divergence.run(gates, f)).values()))
+        model = cut.shrink(self._analysis, Plan.of(self._analysis.groups, masks))
+        session = Session(model.to_bytes(), Options(threads=self._threads))
+        if self._evaluate is None:
+            return self._divergence.of(session.run)
+        return self._before - next(iter(self._evaluate(session.run).values()))
+
+
+def curves_of(
+    objective: Callable[[Mapping[int, int]], float],
+    candidates: Sequence[Candidate],
+    points: int = POINTS,
+    watch: Watch | None = None,
+) -> dict[int, Curve]:
+    """The curve of each candidate's atom, the others being whole; of tied atoms together, under the first one.
+
+    It is measured at multiples of the candidate's step, spread evenly, at most `points` of them (Li et al., arXiv
+    1608.08710, section 3.2).
+    """
+    wanted = [(candidate, kept) for candidate in candidates for kept in counts_of(candidate, points)]
+    measured: dict[int, list[tuple[int, float]]] = {candidate.atom: [] for candidate in candidates}
+    for done, (candidate, kept) in enumerate(wanted):
+        if watch is not None:
+            watch(f"measure curves ({candidate.name})", done, len(wanted))
+        measured[candidate.atom].append((kept, objective(dict.fromkeys(candidate.atoms, kept))))
+    return {candidate.atom: Curve.of(candidate.size, measured[candidate.atom]) for candidate in candidates}
+
+
+def counts_of(candidate: Candidate, points: int) -> list[int]:
+    """The counts at which a candidate is measured: the lowest that it may have, and others below all of it."""
+    lowest = candidate.lowest(candidate.step)
+    every = [*range(lowest, candidate.size, candidate.step)]
+    if len(every) <= points:
+        return every
+    return [every[round(k * (len(every) - 1) / (points - 1))] for k in range(points)]
