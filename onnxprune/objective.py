@@ -89,7 +89,7 @@ def curves_of(
     points: int = POINTS,
     watch: Watch | None = None,
 ) -> dict[int, Curve]:
-    """The curve of each candidate's atom, the others being whole; of tied atoms together, under the first one.
+    """The curve of each candidate's atom, the others being whole; of tied atoms together, the same under each.
 
     It is measured at multiples of the candidate's step, spread evenly, at most `points` of them (Li et al., arXiv
     1608.08710, section 3.2).
@@ -100,7 +100,8 @@ def curves_of(
         if watch is not None:
             watch(f"measure curves ({candidate.name})", done, len(wanted))
         measured[candidate.atom].append((kept, objective(dict.fromkeys(candidate.atoms, kept))))
-    return {candidate.atom: Curve.of(candidate.size, measured[candidate.atom]) for candidate in candidates}
+    curves = {candidate.atom: Curve.of(candidate.size, measured[candidate.atom]) for candidate in candidates}
+    return {atom: curves[candidate.atom] for candidate in candidates for atom in candidate.atoms}
 
 
 def counts_of(candidate: Candidate, points: int) -> list[int]:

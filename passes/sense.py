@@ -28,6 +28,7 @@ class Sense:
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
     keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
+    tie: tuple[str, ...] = option((), "Groups of that name and of one size keep equal counts.", "PATTERN")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
 
@@ -63,7 +64,8 @@ class Sense:
                               seed=self.seed)  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
-            chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min)
+            chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min,
+                                tie=self.tie)  # fmt: skip
             curves = curves_of(found, chosen, watch=unit.watch)
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure

@@ -4,6 +4,7 @@ from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Pr
 from onnxprune.allocators.curve import Curve
 from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, need_of
 from onnxprune.allocators.rounding import RoundTo, candidates, step_of
+from onnxprune.allocators.tying import tied, told_ties
 
 __all__ = [
     "ALLOCATORS",
@@ -20,4 +21,6 @@ __all__ = [
     "choose",
     "need_of",
     "step_of",
+    "tied",
+    "told_ties",
 ]

@@ -23,15 +23,15 @@ def knapsack(problem: Problem) -> Allocation:
     """Dynamic programming over loss curves and costs, as in OBC (Frantar and Alistarh, arXiv 2208.11580) and HALP (Shen
     et al., arXiv 2110.10811): for each group one count, so that the costs fit and the sum of the losses is least.
 
-    A layer costs what its input and output widths multiply to, so the cost of a group depends on the others. It is taken
-    at the counts that the others have, and the problem solved again until they do not change; of all rounds, the one is
-    kept that loses least once it has landed on the targets at real costs. Of several targets the one that asks for most
-    is solved for, and the others are met afterwards, at the least loss per cost. Needs `problem.curves`.
+    A layer costs what its input and output widths multiply to, so the cost of a group depends on the others. It is
+    taken at the counts that the others have, and the problem solved again until they do not change; of all rounds, the
+    one is kept that loses least once it has landed on the targets at real costs. Of several targets the one that asks
+    for most is solved for, and the others are met afterwards, at the least loss per cost. Needs `problem.curves`.
     """
     wanted = by_targets(problem)
     if not wanted.candidates:
         return landed(wanted, {}, problem)
-    options = [_counts(problem, k) for k in range(len(wanted.candidates))]
+    options = [_counts(wanted, k) for k in range(len(wanted.candidates))]
     losses = [
         np.array([lost(wanted, c, kept) for kept in own]) for c, own in zip(wanted.candidates, options, strict=True)
     ]
@@ -74,7 +74,7 @@ def _tightest(problem: Problem) -> tuple[str, float]:
 def _costs(
     problem: Problem, budget: str, counts: Mapping[int, int], options: list[list[int]]
 ) -> tuple[list[Vector], float]:
-    """By candidate, what each option costs above the lowest, the others as in `counts`; and all of them at their lowest."""
+    """By candidate, what each option costs above the lowest, the others as in `counts`; and all at their lowest."""
     ledger = Ledger(problem.costs, (budget,), counts)
     whole = base = ledger.totals[0]
     found = []
@@ -90,25 +90,28 @@ def _costs(
 
 
 def _solved(losses: list[Vector], costs: list[Vector], budget: float) -> list[int]:
-    """By candidate, which option: of all choices within the budget, one of the least loss; the cheapest where none fits.
+    """By candidate, which option: of all choices within the budget one of the least loss; the cheapest where none fits.
 
-    Costs are rounded up to one of `BINS` parts of the budget. Of options that cost the same, the one that loses least.
+    Group by group, every sum of costs is kept that no other beats in cost and loss. Where those are many, only the best
+    within each of `BINS` parts of the budget. Of options that cost and lose the same, the largest count.
     """
-    if budget <= 0:
+    if budget < 0:
         return [0] * len(losses)
-    table, taken = np.zeros(BINS + 1), []
+    spent, lost, steps = np.zeros(1), np.zeros(1), []
     for loss, cost in zip(losses, costs, strict=True):
-        bins = np.ceil(cost / budget * BINS - 1e-9).astype(np.int64)
-        best, choice = np.full(BINS + 1, np.inf), np.zeros(BINS + 1, np.int64)
-        for option in np.flatnonzero(bins <= BINS):
-            shifted = np.full(BINS + 1, np.inf)
-            shifted[bins[option] :] = table[: BINS + 1 - bins[option]] + loss[option]
-            better = shifted <= best  # of equal losses the larger count, which comes later
-            best[better], choice[better] = shifted[better], option
-        table = best
-        taken.append((choice, bins))
-    left, chosen = BINS, []
-    for choice, bins in reversed(taken):
-        chosen.append(int(choice[left]))
-        left -= int(bins[chosen[-1]])
+        sums, worse = np.add.outer(spent, cost).ravel(), np.add.outer(lost, loss).ravel()
+        option = np.tile(np.arange(len(cost)), len(spent))
+        order = np.lexsort((-option, worse, sums))
+        order = order[sums[order] <= budget * (1 + 1e-12)]
+        least = np.minimum.accumulate(worse[order])
+        order = order[np.concatenate([[True], least[1:] < least[:-1]])]
+        if len(order) > BINS:
+            part = np.floor(sums[order] / budget * BINS)
+            order = order[np.concatenate([part[1:] > part[:-1], [True]])]
+        spent, lost = sums[order], worse[order]
+        steps.append((order // len(cost), option[order]))
+    place, chosen = -1, []
+    for parent, option in reversed(steps):
+        chosen.append(int(option[place]))
+        place = int(parent[place])
     return chosen[::-1]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 
-from onnxprune.allocators.allocation import Allocation, Candidate, Problem
+from onnxprune.allocators.allocation import Allocation, Candidate, Problem, Trial
 from onnxprune.allocators.landing import Descent
 from onnxprune.cost import Term
 from onnxprune.dimensions import Atom
 from onnxprune.errors import UsageError
 
-__all__ = ["by_targets", "landed", "lost"]
+__all__ = ["by_targets", "landed", "lost", "told", "trial_of"]
 
 
 def by_targets(problem: Problem) -> Problem:
@@ -30,6 +30,13 @@ def lost(problem: Problem, candidate: Candidate, kept: int) -> float:
     if curve is None:
         raise UsageError(f"the loss of group {candidate.name!r} was not measured: give --calibration")
     return curve.at(kept)
+
+
+def trial_of(problem: Problem) -> Trial:
+    """The trial of a problem; `UsageError` where nothing can be tried."""
+    if problem.trial is None:
+        raise UsageError("this allocation tries cuts on samples, and there are none: give --calibration")
+    return problem.trial
 
 
 def landed(problem: Problem, counts: Mapping[int, int], asked: Problem) -> Allocation:
@@ -59,7 +66,11 @@ def landed(problem: Problem, counts: Mapping[int, int], asked: Problem) -> Alloc
     if descent.fits:
         descent.fill(gain_per_cost)
         descent.settle()
-    found = descent.result()
+    return told(descent.result(), asked)
+
+
+def told(found: Allocation, asked: Problem) -> Allocation:
+    """The answer of `by_targets(asked)`, in the terms of what was asked: a sparsity, where that was it."""
     if asked.sparsity is None:
         return found
     reason = found.reason.replace(f"sparsity={1 - asked.sparsity:g}", f"sparsity={asked.sparsity:g}")

@@ -7,7 +7,11 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from onnxprune.allocators.allocation import Allocation, Allocator, Problem
+from onnxprune.allocators.amc import amc
+from onnxprune.allocators.erk import erk
 from onnxprune.allocators.knapsack import knapsack
+from onnxprune.allocators.lamp import lamp
+from onnxprune.allocators.netadapt import netadapt
 from onnxprune.allocators.ranked import ranked
 from onnxprune.allocators.sensitivity import sensitivity
 from onnxprune.allocators.uniform import uniform
@@ -27,13 +31,25 @@ def automatic(problem: Problem) -> Allocation:
 
 
 ALLOCATORS: Mapping[str, Allocator] = MappingProxyType(
-    {"auto": automatic, "global": ranked, "knapsack": knapsack, "sensitivity": sensitivity, "uniform": uniform}
+    {
+        "amc": amc,
+        "auto": automatic,
+        "erk": erk,
+        "global": ranked,
+        "knapsack": knapsack,
+        "lamp": lamp,
+        "netadapt": netadapt,
+        "sensitivity": sensitivity,
+        "uniform": uniform,
+    }
 )
-NEEDS: Mapping[str, str] = MappingProxyType({"knapsack": "curves", "sensitivity": "curves"})
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"amc": "trial", "knapsack": "curves", "netadapt": "trial", "sensitivity": "curves"}
+)
 
 
 def need_of(name: str) -> str:
-    """What an allocator needs beside scores: `curves`, `trial`, or nothing (""); of another's, its attribute `needs`."""
+    """What an allocator needs beside scores: `curves`, `trial` or nothing (""); of another's, its attribute `needs`."""
     if name in ALLOCATORS:
         return NEEDS.get(name, "")
     return str(getattr(allocator_of(name), "needs", ""))
