@@ -1,7 +1,8 @@
 """What a model loses when only so many indices of each group stay: a function of counts, for allocators that search.
 
-Which indices stay follows from scores: the best. The model is run with gates (see `gating`), so that a trial costs no more
-than a run on the samples. Groups that no gate can silence, because integers are read there, are cut instead.
+Which indices stay follows from scores: the best. For each trial the model is masked, not gated and not cut: a session
+of a masked model is made in a tenth of the time that it runs, gates between layers would double that time, for they
+keep the runtime from fusing them, and odd widths are slower than whole ones (docs/benchmarks.md has the figures).
 
 The loss is the divergence of the outputs from the original's on calibration samples, or, with an evaluation, what its
 first metric loses. It is never below 0.
@@ -11,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from onnxprune import cut
 from onnxprune.allocators import Candidate, Curve, choose
 from onnxprune.analysis import Analysis
 from onnxprune.data import Samples
-from onnxprune.dimensions import Mask, Vector
+from onnxprune.dimensions import Vector
 from onnxprune.divergence import Divergence, divergence_of
 from onnxprune.evaluation import Evaluate
+from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.runtime.session import Options, Session
 
@@ -35,7 +35,7 @@ class Objective:
     """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
 
     `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), or a metric's name.
-    `trials` counts what was run.
+    `trials` counts what was run. `made` makes the model of a plan that is run; a masked one is as good as a cut one.
     """
 
     def __init__(
@@ -48,8 +48,9 @@ class Objective:
         most: int = MOST,
         threads: int = 1,
         seed: int = 0,
+        made: Callable[[Analysis, Plan], Model] = cut.mask,
     ) -> None:
-        self._analysis, self._scores, self._evaluate = analysis, scores, evaluate
+        self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
         self._threads = threads
         self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
         self._known: dict[tuple[tuple[int, int], ...], float] = {}
@@ -61,23 +62,25 @@ class Objective:
             self.measure, self._before = next(iter(found.items()))
         self.trials = 0
 
+    @property
+    def told(self) -> str:
+        """What was run so far, as a sentence of the report."""
+        return f"allocation: tried {self.trials} cuts, by their {self.measure}"
+
     def __call__(self, counts: Mapping[int, int]) -> float:
         """The loss when so many indices of each group stay."""
         kept = {atom: count for atom, count in counts.items() if count < self._sizes[atom]}
         key = tuple(sorted(kept.items()))
+        if not kept:
+            return 0.0
         if key not in self._known:
             self.trials += 1
-            self._known[key] = max(self._loss(choose({atom: self._scores[atom] for atom in kept}, kept)), 0.0)
+            plan = Plan.of(self._analysis.groups, choose({atom: self._scores[atom] for atom in kept}, kept))
+            session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
+            self._known[key] = max(self._loss(session), 0.0)
         return self._known[key]
 
-    def _loss(self, masks: Mapping[int, Mask]) -> float:
-        if masks.keys() <= self._divergence.gated:
-            gates = {atom: mask.astype(np.float64) for atom, mask in masks.items()}
-            if self._evaluate is None:
-                return self._divergence(gates)
-            return self._before - next(iter(self._evaluate(lambda f: self._divergence.run(gates, f)).values()))
-        model = cut.shrink(self._analysis, Plan.of(self._analysis.groups, masks))
-        session = Session(model.to_bytes(), Options(threads=self._threads))
+    def _loss(self, session: Session) -> float:
         if self._evaluate is None:
             return self._divergence.of(session.run)
         return self._before - next(iter(self._evaluate(session.run).values()))

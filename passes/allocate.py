@@ -60,6 +60,7 @@ class Allocate:
     def run(self, unit: Unit) -> Unit:
         """Allocate; groups that a verification found at fault stay whole."""
         from onnxprune.allocators import Problem, allocate, candidates, choose, told_ties
+        from onnxprune.objective import Objective
         from onnxprune.plan import Plan
         from onnxprune.runtime.machine import conv_block
 
@@ -78,7 +79,8 @@ class Allocate:
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
-        notes = (*unit.notes, *told_ties(chosen, found.counts))
+        tried = [unit.trial.told] if isinstance(unit.trial, Objective) else []
+        notes = (*unit.notes, *tried, *told_ties(chosen, found.counts))
         return replace(unit, allocation=found, plan=plan, targets=told, aims=aims, notes=notes)
 
     def _wanted(self, unit: Unit, chosen: Sequence[Candidate]) -> Budgets:

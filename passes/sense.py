@@ -15,7 +15,7 @@ __all__ = ["Sense"]
 
 @dataclass(frozen=True)
 class Sense:
-    """Gives loss curves, or a trial for any counts, to the allocations that choose by what a cut does to the outputs."""
+    """Gives loss curves, or a trial of any counts, to allocations that choose by what a cut does to the outputs."""
 
     name: ClassVar[str] = "sense"
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates", "scores"})
@@ -52,8 +52,8 @@ class Sense:
         assert unit.analysis is not None
         assert unit.scores is not None
         if unit.samples is None:
-            raise UsageError(f"--allocation {self.allocation} tries what cuts do to the outputs, and there are no samples: "
-                             "give --calibration, or choose global or uniform")  # fmt: skip
+            raise UsageError(f"--allocation {self.allocation} tries what cuts do to the outputs, and there are no "
+                             "samples: give --calibration, or choose global or uniform")  # fmt: skip
         evaluate = None
         if self.objective == "metric":
             spec = Path(self.preprocess) if self.preprocess else None
@@ -69,5 +69,4 @@ class Sense:
             curves = curves_of(found, chosen, watch=unit.watch)
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
-        note = f"allocation: measured {found.trials} cuts by their {found.measure}"
-        return replace(unit, curves=curves, notes=(*unit.notes, note))
+        return replace(unit, curves=curves, notes=(*unit.notes, found.told))
