@@ -23,7 +23,7 @@ from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.runtime.session import Options, Session
 
-__all__ = ["POINTS", "Objective", "curves_of"]
+__all__ = ["MOST", "POINTS", "Objective", "curves_of"]
 
 MOST = 128  # samples
 POINTS = 9  # counts of a group at which a curve is measured, at most
