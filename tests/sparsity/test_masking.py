@@ -74,6 +74,17 @@ def test_runs_are_not_broken_by_what_dies(desk: Path) -> None:
     assert any("removing them would break the runs of 2:4" in note for note in result.report.notes)
 
 
+def test_every_layer_has_an_n_of_its_own(models: Path, tmp_path: Path) -> None:
+    """`N:4` meets the sparsity of all layers together, and layers differ; the file is proven with the form `N:4`."""
+    source, out = models / "cifar10_resnet20.onnx", tmp_path / "o.onnx"
+    report = onnxprune.prune(source, out, granularity="N:4", sparsity=0.6, permute="off", rounds=0).report
+    asked, reached = report.targets["sparsity"]
+    assert asked == pytest.approx(0.6, abs=0.005)
+    assert reached == pytest.approx(0.6, abs=0.01)
+    assert len({round(4 * m.sparsity) for m in report.masks if m.numbers > 1000}) > 1
+    assert onnxprune.verify(source, out).passed
+
+
 def test_zero_is_the_zero_point_of_a_quantized_weight(models: Path, tmp_path: Path) -> None:
     source, out = models / "cifar10_mlperf_resnet8_int8_qdq.onnx", tmp_path / "o.onnx"
     result = onnxprune.prune(source, out, granularity="2:4", permute="off", rounds=0)
