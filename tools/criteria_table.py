@@ -46,7 +46,7 @@ TAIL = """
   default each site is divided by its mean, and the mean over sites counts, so that a group scores one in the mean and
   neither a layer of large numbers nor a group of many sites weighs more. `bn-scale`, `lamp`, `random`, `similarity`,
   `correlation` and `mutual-information` (without labels) make scores that can be compared over the whole model as they
-  are: the two options say nothing to them.
+  are: the two options are refused with them.
 * Twins: `similarity`, `correlation` and `mutual-information` let the indices of a group leave one by one, so that of
   two that say the same one stays. To say what another says is not to matter little, though: what goes is removed, not
   merged into its twin. One-shot on ResNet-20 and ResNet-56 for CIFAR-10 (inner channels, uniformly, to 75 % of MACs,

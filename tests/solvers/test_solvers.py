@@ -135,7 +135,7 @@ def test_sparsegpt_decides_in_blocks_of_128_columns(n_of_m: bool, span: int, col
     x, weights = correlated(400, columns), random(5, columns)
     select, matrix, gram = two_of_four if n_of_m else half, weights[None, :, :, None], (x.T @ x)[None]
     expected, mask = published(weights, gram[0], 0.5, 128, n_of_m)
-    found, kept = sparsegpt(matrix, gram, select, 0.5, **({"span": span} if n_of_m else {}))
+    found, kept = sparsegpt(matrix, gram, select, 0.5, span=span)
     np.testing.assert_array_equal(kept[0, :, :, 0], mask)
     np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-8)
     other = sparsegpt(matrix, gram, select, 0.5, span=span if n_of_m else 64, block=64)
