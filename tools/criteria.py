@@ -252,9 +252,22 @@ def clearly(who: Subject, values: Sequence[float], chance: Sequence[float]) -> b
     return who.better * (mean - by_chance) > 2 * float(np.sqrt(variance + of_chance))
 
 
-def _text(who: Subject, values: Sequence[float], chance: Sequence[float], itself: bool) -> str:
-    if not values:
+def _text(who: Subject, cells: Sequence[Cell], chance: Sequence[Cell], itself: bool) -> str:
+    if not cells:
         return ""
+    first = _metric(who, [c.value for c in cells], [c.value for c in chance], itself)
+    if who.metric == "perplexity":
+        return first
+    likeness, by_chance = ([c.likeness for c in found] for found in (cells, chance))
+    mean = statistics.mean(likeness)
+    text = f"{mean:.2f}" + (f" ± {statistics.stdev(likeness):.2f}" if len(likeness) > 1 else "")
+    if itself:
+        return f"{first}; {text}"
+    far = len(by_chance) > 1 and mean - statistics.mean(by_chance) > 2 * statistics.stdev(by_chance)
+    return f"{first}; {text}" if far else f"{first}; ~ {text}"
+
+
+def _metric(who: Subject, values: Sequence[float], chance: Sequence[float], itself: bool) -> str:
     scale = 100 if who.metric == "top-1" else 1
     mean = statistics.mean(values) * scale
     text = f"{mean:.1f}" if mean < 1000 else f"{mean:.0f}"
@@ -265,10 +278,10 @@ def _text(who: Subject, values: Sequence[float], chance: Sequence[float], itself
 
 def table(who: Subject, cells: Sequence[Cell], columns: Sequence[str]) -> str:
     """One table of a model, `random` first."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in sorted(cells, key=lambda cell: cell.seed):
         if cell.model == who.name:
-            found[cell.criterion, cell.column].append(cell.value)
+            found[cell.criterion, cell.column].append(cell)
     names = [name for name in sorted(CRITERIA, key=lambda name: (name != "random", name))
              if any((name, column) in found for column in columns)]  # fmt: skip
     lines = [f"| criterion | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
@@ -285,7 +298,8 @@ def markdown(cells: Sequence[Cell], models: Sequence[str], assets: Path) -> str:
     for name in models:
         who = subject(name, assets)
         original = next((cell.value for cell in cells if cell.model == name and cell.column == "original"), 0.0)
-        unit = f"top-1 {original * 100:.1f} %" if who.better > 0 else f"perplexity {original:.2f}, less is better"
+        both = f"top-1 {original * 100:.1f} %; then the correlation of the scores with the original's, which has 1.00,"
+        unit = both if who.better > 0 else f"perplexity {original:.2f}, less is better"
         parts.append(f"**{name}**, {unit} before. Channels go, to 1/1.5 and 1/2 of the MACs:")
         parts.append(table(who, cells, tuple(CHANNELS)))
         parts.append(f"**{name}**, weights become zero (ERK over layers where not global; N:M with `--permute`):")
