@@ -35,7 +35,8 @@ WHOLE: Counts = MappingProxyType({})
 class Term:
     """`coefficient` x the sizes of `dims`, owed by `owner`: the index of a node (MACs) or the name of a weight.
 
-    Each size is rounded up to a multiple of `block`. Values are whole numbers where the coefficient is one.
+    Each size is rounded up to a multiple of `block`, but for those that are below it when everything is kept. Values
+    are whole numbers where the coefficient is one.
     """
 
     owner: int | str
@@ -47,8 +48,13 @@ class Term:
         """What the term costs when `counts` of each atom stay."""
         total = self.coefficient
         for dim in self.dims:
-            total *= -(-count(dim, counts) // self.block) * self.block
+            block = self.block_of(dim)
+            total *= -(-count(dim, counts) // block) * block
         return total
+
+    def block_of(self, dim: Dimension) -> int:
+        """What the size of a dimension is rounded up to a multiple of."""
+        return self.block if dim.size >= self.block else 1
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,8 @@ class _Graph:
     def _sum_of(self, terms: Iterable[Term]) -> int:
         merged: dict[tuple[int, ...], float] = defaultdict(int)
         for term in terms:
-            merged[tuple(sorted(self._blocks(self._enter(dim), term.block) for dim in term.dims))] += term.coefficient
+            dims = sorted(self._blocks(self._enter(dim), term.block_of(dim)) for dim in term.dims)
+            merged[tuple(dims)] += term.coefficient
         return self._add(_Kind.SUM, 0, [self._once(_Kind.PRODUCT, c, dims) for dims, c in merged.items()])
 
     def _blocks(self, node: int, block: int) -> int:

@@ -7,14 +7,14 @@ changes the shape write their output where their input was, if nobody else reads
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from onnxprune.analysis import Analysis
 from onnxprune.dimensions import Dimension, atoms
 from onnxprune.weights import bits_of
 
-__all__ = ["Living", "moments"]
+__all__ = ["Living", "batch_of", "moments"]
 
 Living = tuple[str, float, tuple[Dimension, ...]]
 """A tensor: its name, the bytes of one number (a share of them, for a batch of one), its axes."""
@@ -31,13 +31,11 @@ def moments(analysis: Analysis) -> Iterator[tuple[Living, ...]]:
 
     Of tensors whose shape is not known nothing is said.
     """
-    model, last, batch = analysis.model, _last_reads(analysis), _batch(analysis)
+    model, last = analysis.model, _last_reads(analysis)
     alive: dict[str, Living] = {}
     told: set[frozenset[str]] = set()
     for node in model.nodes:
-        made = {
-            name: living for name in node.outputs if name and (living := _living(analysis, name, batch)) is not None
-        }
+        made = {name: living for name in node.outputs if name and (living := _living(analysis, name)) is not None}
         over = {name for name in node.inputs if last.get(name) == node.index}
         if node.op_type in IN_PLACE:
             taken = next((name for name in node.inputs if name in over and name in alive), None)
@@ -57,20 +55,17 @@ def _last_reads(analysis: Analysis) -> dict[str, int]:
     return last | {output.name: len(analysis.model.nodes) for output in analysis.model.outputs}
 
 
-def _batch(analysis: Analysis) -> Mapping[int, int]:
-    """The example sizes of the batch: of the first axes of graph inputs that are free."""
-    found: dict[int, int] = {}
-    for info in analysis.model.inputs:
-        if analysis.shapes.dynamic.get(info.name, ())[:1] == (True,):
-            found |= {atom.id: atom.size for atom in atoms(analysis.dims(info.name)[0])}
-    return found
+def batch_of(analysis: Analysis, dims: Sequence[Dimension]) -> tuple[int, ...]:
+    """The example sizes of the batch among the axes of a tensor: of the first axes of graph inputs that are free."""
+    inside = {atom.id for dim in dims for atom in atoms(dim)}
+    free = (info for info in analysis.model.inputs if analysis.shapes.dynamic.get(info.name, ())[:1] == (True,))
+    batch = {atom.id: atom.size for info in free for atom in atoms(analysis.dims(info.name)[0])}
+    return tuple(size for atom, size in batch.items() if atom in inside)
 
 
-def _living(analysis: Analysis, name: str, batch: Mapping[int, int]) -> Living | None:
+def _living(analysis: Analysis, name: str) -> Living | None:
     dtype = analysis.shapes.dtype.get(name)
     if analysis.shapes.shape.get(name) is None or dtype is None or name in analysis.model.weights:
         return None
     dims = analysis.dims(name)
-    inside = {atom.id for dim in dims for atom in atoms(dim)}
-    samples = prod(size for atom, size in batch.items() if atom in inside)
-    return name, bits_of(dtype) / 8 / samples, dims
+    return name, bits_of(dtype) / 8 / prod(batch_of(analysis, dims)), dims

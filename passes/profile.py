@@ -69,7 +69,7 @@ class Profile:
         assert unit.allocation is not None
         asked, measured = unit.targets["latency"][0], 1 / unit.timing.pairs[0].speedup
         allocation, unit = unit.allocation, replace(unit, targets={**unit.targets, "latency": (asked, measured)})
-        if measured <= asked * (1 + MEASURED_TOLERANCE):
+        if measured <= asked * (1 + MEASURED_TOLERANCE) or not allocation.met:
             return unit
         said = f"latency={asked:.4g} of the original's was asked, and the result was measured to take {measured:.4g}"
         if not self.best_effort:

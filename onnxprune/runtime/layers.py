@@ -18,10 +18,12 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any, Protocol
 
 from onnxprune.runtime.session import CPU, Array, Options, Session
@@ -101,6 +103,7 @@ def layer_times(
     warmup: int = 3,
     threads: int = 1,
     provider: str = CPU,
+    typical: bool = False,
 ) -> LayerTimes:
     """The time per node over `runs` profiled runs, after `warmup` that are not counted; RunFailed if it does not run.
 
@@ -112,38 +115,50 @@ def layer_times(
         for _ in range(warmup + runs):
             session.run(feeds)
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
-    return attribute(events, nodes, warmup)
+    return attribute(events, nodes, warmup, typical)
 
 
-def attribute(events: Sequence[Mapping[str, Any]], nodes: Sequence[NodeLike], warmup: int = 0) -> LayerTimes:
-    """The rows that the profiler's events (durations in microseconds) come to, without the first `warmup` runs."""
+def attribute(
+    events: Sequence[Mapping[str, Any]], nodes: Sequence[NodeLike], warmup: int = 0, typical: bool = False
+) -> LayerTimes:
+    """The rows that the profiler's events (durations in microseconds) come to, without the first `warmup` runs.
+
+    They are means over runs, or, if `typical`, medians, which a run that was disturbed does not move; then the rows
+    need not add up.
+    """
     runs = sorted((e for e in events if e["cat"] == "Session" and e["name"] == "model_run"), key=lambda e: int(e["ts"]))
     counted = runs[warmup:]
     if not counted:
         raise ValueError(f"{len(runs)} runs were profiled, {warmup} of them to warm up: none is left")
-    since = int(counted[0]["ts"])
-    per_run = 1e-3 / len(counted)
-    kernels_run = [e for e in events if _is_kernel(e) and int(e["ts"]) >= since]
+    starts = [int(e["ts"]) for e in counted]
+    kernels_run = [e for e in events if _is_kernel(e) and int(e["ts"]) >= starts[0]]
     names = _Names(nodes, {str(e["name"]).removesuffix(_SUFFIX) for e in kernels_run})
-    times: defaultdict[str, float] = defaultdict(float)
+    times: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * len(counted))
     kernels: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    other: defaultdict[str, float] = defaultdict(float)
+    other: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * len(counted))
+    inside = [0.0] * len(counted)
     for event in _outermost(kernels_run):
         operator = str(event["args"].get("op_name", ""))
         node = names.origin(str(event["name"]).removesuffix(_SUFFIX), operator)
+        run, ms = bisect_right(starts, int(event["ts"])) - 1, event["dur"] * 1e-3
+        inside[run] += ms
         if node is None:
-            other[operator] += event["dur"] * per_run
+            other[operator][run] += ms
         else:
-            times[node] += event["dur"] * per_run
+            times[node][run] += ms
             kernels[node][operator] = None
-    run_ms = sum(int(e["dur"]) for e in counted) * per_run
-    total = sum(times.values()) + sum(other.values())
+    middle = median if typical else fmean
+    found = {name: middle(ms) for name, ms in times.items()}
+    others = {operator: middle(ms) for operator, ms in other.items()}
+    total = sum(found.values()) + sum(others.values())
     rows = tuple(
-        LayerTime(n.name, n.op_type, times[n.name], times[n.name] / total if total else 0.0, tuple(kernels[n.name]))
+        LayerTime(n.name, n.op_type, found[n.name], found[n.name] / total if total else 0.0, tuple(kernels[n.name]))
         for n in nodes
-        if n.name in times
+        if n.name in found
     )
-    return LayerTimes(rows, sum(other.values()), dict(other), run_ms - total, run_ms, len(counted))
+    run_ms = [int(e["dur"]) * 1e-3 for e in counted]
+    overhead = middle([whole - own for whole, own in zip(run_ms, inside, strict=True)])
+    return LayerTimes(rows, sum(others.values()), others, overhead, middle(run_ms), len(counted))
 
 
 def origin(kernel: str, operator: str, nodes: Sequence[NodeLike], others: Iterable[str] = ()) -> str | None:

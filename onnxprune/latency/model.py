@@ -1,0 +1,217 @@
+"""How long a cut model takes, predicted from how many indices of each group stay.
+
+1. *Table.* The model is cut at a design of widths and profiled; for each node, the times at all its widths are fitted
+   by what it moves and what it multiplies, in whole blocks (`features`). What runs between the nodes, mostly changes of
+   layout, is fitted by everything that is moved.
+2. *Correction.* A profiler adds time to each node, and nodes in a profile do not overlap as they do in a free run. So
+   the sums of the parts are scaled to whole models, measured without a profile, by processor time, interleaved with the
+   original (`runtime.timing`): a coefficient for each part.
+3. *Error.* Some of the whole models take no part in step 2, and say how far off the prediction is at other widths.
+
+The result is a sum of terms, like any other cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune import cut
+from onnxprune.allocators import Candidate
+from onnxprune.analysis import Analysis
+from onnxprune.calibration import Cache, fingerprint
+from onnxprune.cost import Term
+from onnxprune.latency.design import design
+from onnxprune.latency.features import PARTS, Features
+from onnxprune.latency.fitting import fitted
+from onnxprune.model import Array, Model
+from onnxprune.plan import Plan
+from onnxprune.runtime.layers import LayerTimes, layer_times
+from onnxprune.runtime.machine import conv_block, this_machine
+from onnxprune.runtime.session import CPU
+from onnxprune.runtime.timing import measure
+
+__all__ = ["LatencyModel", "latency_model"]
+
+PROFILED = 16  # models whose nodes are timed, beside the original
+WHOLE, HELD_OUT = 12, 3  # models that are timed as a whole; of these, those that only judge
+TOGETHER = 3  # whole models in memory at once, beside the original
+RUNS = (5, 30)  # of each profiled model, at least and at most
+PROFILE_SECONDS = 0.4  # that each profiled model should run
+ROUNDS, SESSIONS = 15, 3
+VERSION = 1  # of what is stored
+
+Counts = Mapping[int, int]
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """`terms` add up to the milliseconds of a cut model; `base_ms` is what the original was measured to take.
+
+    `error` is the largest relative error at widths that took no part in the fit. All of it holds for `machine`, with
+    one number of threads and one provider.
+    """
+
+    terms: tuple[Term, ...]
+    base_ms: float
+    error: float
+    machine: str
+
+    def predict(self, counts: Counts) -> float:
+        """Milliseconds when `counts` of each atom stay; an absent atom is whole."""
+        return sum(term.value(counts) for term in self.terms)
+
+
+def latency_model(
+    analysis: Analysis,
+    candidates: Sequence[Candidate],
+    feed: Mapping[str, Array],
+    *,
+    threads: int = 1,
+    provider: str = CPU,
+    seed: int = 0,
+    watch: Watch | None = None,
+    cache: Cache | None = None,
+) -> LatencyModel:
+    """Measure and fit; from the cache, where the same was measured on the same machine before.
+
+    `feed` is one input of batch one. `RunFailed` where the model does not run on it.
+    """
+    table = _Table(analysis, feed, threads, provider, seed, watch or _nobody)
+    named = analysis.model.with_node_names()
+    places = {node.name: node.index for node in named.nodes}
+    features = Features(analysis, conv_block())
+    key = _key(analysis, candidates, feed, threads, provider, seed)
+    stored = None if cache is None else cache.get(key)
+    if stored is None:
+        stored = _measured(table, candidates, features, places)
+        if cache is not None:
+            cache.put(key, stored)
+    parts = _parts(features, stored["nodes"], stored["coefficients"])
+    terms = tuple(
+        replace(term, coefficient=term.coefficient * float(scale))
+        for part, scale in zip(parts, stored["scales"], strict=True)
+        for term in part
+    )
+    return LatencyModel(terms, float(stored["base_ms"]), float(stored["error"]), str(this_machine()))
+
+
+def _nobody(what: str, done: int, total: int) -> None:
+    """The watch of those who do not watch."""
+
+
+def _key(
+    analysis: Analysis,
+    candidates: Sequence[Candidate],
+    feed: Mapping[str, Array],
+    threads: int,
+    provider: str,
+    seed: int,
+) -> str:
+    widths = sorted((c.atom, c.size, c.step, c.minimum, c.tied) for c in candidates)
+    shapes = sorted((name, array.shape, array.dtype.name) for name, array in feed.items())
+    setting = f"{VERSION} {this_machine()} {threads} {provider} {seed} {widths} {shapes}"
+    return fingerprint("latency", setting, analysis.model.to_bytes())
+
+
+class _Table:
+    """Models cut at some widths, and how long they take."""
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        feed: Mapping[str, Array],
+        threads: int,
+        provider: str,
+        seed: int,
+        watch: Watch,
+    ) -> None:
+        self.analysis, self.feed, self.seed = analysis, feed, seed
+        self._threads, self._provider, self._watch = threads, provider, watch
+
+    def cut_to(self, counts: Counts) -> Model:
+        """The model with the first indices of each group; which ones stay makes no difference to time."""
+        groups = {group.atom.id: group for group in self.analysis.groups}
+        keep = {atom: np.arange(groups[atom].size) < kept for atom, kept in counts.items()}
+        return cut.shrink(self.analysis, Plan.of(self.analysis.groups, keep))
+
+    def profile(self, designs: Sequence[Counts], ms: float) -> list[LayerTimes]:
+        """The time of each node at each of the designs; one run of the whole model takes about `ms`."""
+        found, runs = [], int(np.clip(PROFILE_SECONDS * 1e3 / ms, *RUNS))
+        for done, counts in enumerate(designs):
+            self._watch("measure layers", done, len(designs))
+            model = self.cut_to(counts).with_node_names()
+            found.append(layer_times(model.to_bytes(), model.nodes, self.feed, runs=runs, threads=self._threads,
+                                     provider=self._provider, typical=True))  # fmt: skip
+        return found
+
+    def whole(self, designs: Sequence[Counts]) -> tuple[float, npt.NDArray[np.float64]]:
+        """The original's milliseconds, and those of each design by their ratio to it."""
+        ratios, base = [], []
+        for done in range(0, len(designs), TOGETHER):
+            self._watch("measure whole models", done, len(designs))
+            models = [self.analysis.model.to_bytes()]
+            models += [self.cut_to(counts).to_bytes() for counts in designs[done : done + TOGETHER]]
+            timing = measure(models, self.feed, rounds=ROUNDS, sessions=SESSIONS, threads=self._threads,
+                             provider=self._provider, seed=self.seed + done)  # fmt: skip
+            base.append(timing.models[0].latency_ms)
+            ratios += [1 / pair.speedup for pair in timing.pairs]
+        original = float(np.median(base))
+        return original, original * np.asarray(ratios)
+
+
+def _measured(
+    table: _Table, candidates: Sequence[Candidate], features: Features, places: Mapping[str, int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Steps 1 to 3, as arrays: which nodes have which coefficients, the scales of the parts, the error."""
+    whole = design(candidates, WHOLE, table.seed + 1)
+    base_ms, ms = table.whole(whole)
+    designs: list[Counts] = [{}, *design(candidates, PROFILED, table.seed)]
+    profiles = table.profile(designs, base_ms)
+    nodes = sorted({places[row.name] for times in profiles for row in times.rows})
+    by_node = [{places[row.name]: row.ms for row in times.rows} for times in profiles]
+    rows = []
+    for node in nodes:
+        matrix = _sums(features.of(node), designs)
+        seen = np.array([times.get(node, 0.0) for times in by_node])
+        rows.append(fitted(matrix[seen > 0], seen[seen > 0]))
+    between = np.array([times.other_ms + times.overhead_ms for times in profiles])
+    matrix = _sums(((Term("", 1.0, ()),), features.everything(), ()), designs)
+    rows.append(fitted(matrix, np.maximum(between, 1e-6)))
+    coefficients = np.stack(rows)
+    sums = _sums(_parts(features, np.asarray(nodes, np.float64), coefficients), [{}, *whole])
+    times = np.concatenate([[base_ms], ms])
+    judging = np.zeros(len(times), np.bool_)
+    judging[-HELD_OUT:] = True
+    scales = fitted(sums[~judging], times[~judging])
+    error = np.abs(sums[judging] @ scales / times[judging] - 1).max()
+    scales = fitted(sums, times)
+    return {
+        "nodes": np.asarray(nodes, np.float64), "coefficients": coefficients, "scales": scales,
+        "base_ms": np.asarray(base_ms), "error": np.asarray(error),
+    }  # fmt: skip
+
+
+def _sums(parts: Sequence[Sequence[Term]], designs: Sequence[Counts]) -> npt.NDArray[np.float64]:
+    """What each part comes to at each design, (designs, parts)."""
+    return np.array([[float(sum(t.value(counts) for t in part)) for part in parts] for counts in designs])
+
+
+def _parts(
+    features: Features, nodes: npt.NDArray[np.float64], coefficients: npt.NDArray[np.float64]
+) -> list[list[Term]]:
+    """The terms of each part, in milliseconds before their correction; the last coefficients are between nodes."""
+    parts: list[list[Term]] = [[] for _ in PARTS]
+    for node, row in zip(nodes, coefficients[:-1], strict=True):
+        for into, terms, factor in zip(parts, features.of(int(node)), row, strict=True):
+            into += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
+    starting, moving, _ = coefficients[-1]
+    parts[0].append(Term("", float(starting), ()))
+    parts[1] += [
+        replace(term, coefficient=term.coefficient * float(moving)) for term in features.everything() if moving
+    ]
+    return parts
