@@ -293,12 +293,13 @@ def table(who: Subject, cells: Sequence[Cell], columns: Sequence[str]) -> str:
 
 def markdown(cells: Sequence[Cell], models: Sequence[str], assets: Path) -> str:
     """All tables, with what is measured."""
-    seeds = ", ".join(f"{count} seeds of `{name}`" for name, count in SEEDS.items())
+    there = {cell.criterion for cell in cells}
+    seeds = ", ".join(f"{count} seeds of `{name}`" for name, count in SEEDS.items() if name in there)
     parts = [f"{this_machine()}; {seeds}, one of the others."]
     for name in models:
         who = subject(name, assets)
         original = next((cell.value for cell in cells if cell.model == name and cell.column == "original"), 0.0)
-        both = f"top-1 {original * 100:.1f} %; then the correlation of the scores with the original's, which has 1.00,"
+        both = f"top-1 {original * 100:.1f} % and, behind it, a correlation of the scores with the original's of 1.00"
         unit = both if who.better > 0 else f"perplexity {original:.2f}, less is better"
         parts.append(f"**{name}**, {unit} before. Channels go, to 1/1.5 and 1/2 of the MACs:")
         parts.append(table(who, cells, tuple(CHANNELS)))
