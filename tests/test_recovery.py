@@ -177,7 +177,7 @@ def test_a_second_repair_aims_at_the_original_too(models: Path, calibration: str
     """Repaired biases are no part of what is aimed at: nothing is left to do, so nothing is made worse."""
     unit = Analyse().run(Unit(source=Model.load(models / "cifar10_resnet20.onnx")))
     samples = load(calibration, unit.source.inputs)
-    unit = Mask("1:4", include=("*layer3*",)).run(replace(unit, samples=samples))
+    unit = Mask("1:4", criterion="l2", include=("*layer3*",)).run(replace(unit, samples=samples))
     once = Recover(recover="reconstruct").run(unit)
     twice = Recover(recover="reconstruct").run(once)
     assert once.recovery is not None

@@ -118,8 +118,9 @@ def test_masks_in_steps_repaired_between_them(models: Path, tmp_path: Path) -> N
     np.savez(small, **{name: array[:64] for name, array in np.load(data).items()})
     (tmp_path / "data.toml").write_text((models / "data.toml").read_text())
     report = onnxprune.prune(source, out, granularity="1:4", steps=2, schedule="linear", calibration=str(small),
-                             permute="off", include=["*layer3*"], rounds=0).report  # fmt: skip
-    once = onnxprune.prune(source, granularity="1:4", calibration=str(small), permute="off", include=["*layer3*"],
+                             permute="off", criterion="l2", include=["*layer3*"], rounds=0).report  # fmt: skip
+    once = onnxprune.prune(source, granularity="1:4", calibration=str(small), permute="off", criterion="l2",
+                           include=["*layer3*"],
                            rounds=0).report  # fmt: skip
     assert report.verified
     assert [m.sparsity for m in report.masks] == [m.sparsity for m in once.masks]
