@@ -1,4 +1,4 @@
-"""A latency model finds the coefficients that times were made of, asks for widths that can be had, and is remembered."""
+"""A latency model finds the coefficients that times were made of, at widths that can be had, and is remembered."""
 
 from __future__ import annotations
 
