@@ -61,7 +61,7 @@ def test_a_design_can_be_had(number: int, seed: int) -> None:
         assert one[1] == one[2]
     if number >= 5:
         assert min(one[0] for one in counts) <= 32
-        assert max(one[0] for one in counts) == 64
+        assert max(one[0] for one in counts) >= 48
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,9 @@ def test_features_are_those_of_one_sample(analysis: Analysis) -> None:
 def test_a_model_is_measured_once(analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found is positive, falls with counts, says how far off it is, and comes from the cache the next time."""
     monkeypatch.setattr(model, "PROFILED", 4)
-    monkeypatch.setattr(model, "PROFILE_SECONDS", 0.01)
+    monkeypatch.setattr(model, "PROFILE_MS", 0.01)
     monkeypatch.setattr(model, "WHOLE", 4)
+    monkeypatch.setattr(model, "SESSION_MS", 0.01)
     chosen, cache = candidates(analysis, analysis.groups), Cache(tmp_path)
     told: list[str] = []
     found = latency_model(analysis, chosen, FEED, cache=cache, watch=lambda what, done, total: told.append(what))
