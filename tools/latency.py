@@ -58,7 +58,7 @@ def shares(analysis: Analysis, models: list[Model], feed: dict[str, Array], seed
     found: list[float] = []
     for start in range(0, len(models), TOGETHER):
         several = [analysis.model, *models[start : start + TOGETHER]]
-        timing = measure([model.to_bytes() for model in several], feed, rounds=60, sessions=12, seed=seed + start)
+        timing = measure([model.to_bytes() for model in several], feed, rounds=40, sessions=8, seed=seed + start)
         found += [1 / pair.speedup for pair in timing.pairs]
     return np.asarray(found)
 

@@ -1,8 +1,9 @@
 """How long a cut model takes, predicted from how many indices of each group stay.
 
-1. *Table.* The model is cut at a design of widths and profiled; for each node, the times at all its widths are fitted
-   by what it moves and what it multiplies, in whole blocks (`features`). What runs between the nodes, mostly changes of
-   layout, is fitted by everything that is moved.
+1. *Table.* The model is cut at a design of widths and profiled, interleaved with the original, because a machine does
+   not run at one speed: the original's own time in each group of models is the measure of the others'. For each node,
+   the times at all its widths are fitted by what it moves and what it multiplies, in whole blocks (`features`). What
+   runs between the nodes, mostly changes of layout, is fitted by everything that is moved.
 2. *Correction.* A profiler adds time to each node, and nodes in a profile do not overlap as they do in a free run. So
    the sums of the parts are scaled to whole models, measured without a profile, by processor time, interleaved with the
    original (`runtime.timing`): a coefficient for each part.
@@ -25,7 +26,7 @@ from onnxprune.analysis import Analysis
 from onnxprune.calibration import Cache, fingerprint
 from onnxprune.cost import Term
 from onnxprune.latency.design import design
-from onnxprune.latency.features import PARTS, Features
+from onnxprune.latency.features import PART_OF, PARTS, Features
 from onnxprune.latency.fitting import fitted
 from onnxprune.model import Array, Model
 from onnxprune.plan import Plan
@@ -44,7 +45,7 @@ PROFILE_MS = 120.0  # that each profiled model should run
 SESSIONS = (3, 10)  # of each whole model, at least and at most: two sessions of one model differ more than its rounds
 SESSION_MS = 40.0
 ROUNDS = 5  # in a session
-VERSION = 2  # of what is stored
+VERSION = 3  # of what is stored
 
 Counts = Mapping[int, int]
 Watch = Callable[[str, int, int], None]
@@ -116,7 +117,8 @@ def _key(
 ) -> str:
     widths = sorted((c.atom, c.size, c.step, c.minimum, c.tied) for c in candidates)
     shapes = sorted((name, array.shape, array.dtype.name) for name, array in feed.items())
-    setting = f"{VERSION} {this_machine()} {threads} {provider} {seed} {widths} {shapes}"
+    sizes = sorted(analysis.shapes.sizes.items())
+    setting = f"{VERSION} {this_machine()} {threads} {provider} {seed} {widths} {shapes} {sizes}"
     return fingerprint("latency", setting, analysis.model.to_bytes())
 
 
@@ -201,7 +203,7 @@ def _measured(
         matrix = _sums(features.of(node), designs)
         seen = np.array([times.get(node, 0.0) for times in by_node])
         rows.append(fitted(matrix[seen > 0], seen[seen > 0]))
-    matrix = _sums(((Term("", 1.0, ()),), features.everything(), ()), designs)
+    matrix = _sums(((Term("", 1.0, ()),), features.everything(), (), ()), designs)
     rows.append(fitted(matrix, np.maximum([between for _, between in profiles], 1e-6)))
     coefficients = np.stack(rows)
     known: list[Counts] = [{}] * -(-len(whole) // TOGETHER)  # as often as it was measured
@@ -229,9 +231,9 @@ def _parts(
     """The terms of each part, in milliseconds before their correction; the last coefficients are between nodes."""
     parts: list[list[Term]] = [[] for _ in PARTS]
     for node, row in zip(nodes, coefficients[:-1], strict=True):
-        for into, terms, factor in zip(parts, features.of(int(node)), row, strict=True):
-            into += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
-    starting, moving, _ = coefficients[-1]
+        for part, terms, factor in zip(PART_OF, features.of(int(node)), row, strict=True):
+            parts[part] += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
+    starting, moving, *_ = coefficients[-1]
     parts[0].append(Term("", float(starting), ()))
     parts[1] += [
         replace(term, coefficient=term.coefficient * float(moving)) for term in features.everything() if moving

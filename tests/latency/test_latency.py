@@ -72,9 +72,10 @@ def analysis() -> Analysis:
 def test_features_are_those_of_one_sample(analysis: Analysis) -> None:
     """A convolution moves its input and output of one sample; what it multiplies counts in whole blocks."""
     convolution = next(n for n in analysis.model.nodes if n.inputs[1:2] == ("B",))
-    starting, moving, working = Features(analysis, 16).of(convolution.index)
+    starting, moving, squares, working = Features(analysis, 16).of(convolution.index)
     assert [term.value() for term in starting] == [1.0]
     assert sum(term.value() for term in moving) == pytest.approx((32 + 64) * 64 * 1e-6)
+    assert sum(term.value() for term in squares) == pytest.approx((32**2 + 64**2) * 64**2 * 1e-12)
     atoms = {group.size: group.atom.id for group in analysis.groups}
     assert working[0].value() == pytest.approx(64 * 32 * 64 * 1e-6)
     assert working[0].value({atoms[32]: 17}) == working[0].value()
