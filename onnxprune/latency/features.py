@@ -36,7 +36,7 @@ class Features:
     block: int
 
     def of(self, node: int) -> tuple[tuple[Term, ...], ...]:
-        """The terms of each feature of a node: a constant; the tensors that it reads or writes; their squares; its works."""
+        """The terms of each feature of a node: a constant; the tensors it reads or writes; their squares; its works."""
         model = self.analysis.model
         names = dict.fromkeys((*model.nodes[node].inputs, *model.nodes[node].outputs))
         moved = tuple(t for name in names if (t := self._tensor(node, name)) is not None)

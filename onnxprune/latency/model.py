@@ -193,9 +193,9 @@ def _measured(
     """Steps 1 to 3, as arrays: which nodes have which coefficients, the scales of the parts, the error."""
     whole = design(candidates, WHOLE, table.seed + 1)
     base_ms, ms = table.whole(whole)
-    designs: list[Counts] = design(candidates, PROFILED, table.seed)
-    profiles = table.profile(designs, base_ms)
-    designs = [{}, *designs]
+    cuts = design(candidates, PROFILED, table.seed)
+    profiles = table.profile(cuts, base_ms)
+    designs: list[Counts] = [{}, *cuts]
     by_node = [{places[name]: ms for name, ms in times.items()} for times, _ in profiles]
     nodes = sorted({node for times in by_node for node in times})
     rows = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ Asked = list[dict[str, Any]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """A latency model that takes a millisecond for each index that stays, and what was asked of it."""
     calls: Asked = []
 
@@ -37,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
         return LatencyModel(tuple(Term("", 1.0, (atom,)) for atom in atoms), 8.0, 0.0, "a machine")
 
     monkeypatch.setattr(prediction, "latency_model", a_millisecond_each)
-    yield calls
+    return calls
 
 
 def pruned(original: Model, kept: int, **stated: Any) -> Model:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.runtime.layers import attribute, interleaved_layer_times, layer_times, origin
+from onnxprune.runtime.layers import NodeLike, attribute, interleaved_layer_times, layer_times, origin
 from onnxprune.testing import build
 from tests.runtime.graphs import network
 
@@ -120,7 +121,7 @@ def test_every_second_run_counts() -> None:
         events += [run(start, ms + 5), kernel("conv1", "Conv", start + 1, ms)]
     found = attribute(events, NODES, warmup=1, every=2, quantile=0.25)
     assert found.runs == 4
-    assert [(r.name, r.ms) for r in found.rows] == [("conv1", pytest.approx(0.0175))]
+    assert {r.name: r.ms for r in found.rows} == {"conv1": pytest.approx(0.0175)}
     assert found.overhead_ms == pytest.approx(0.005)
     mean = attribute(events, NODES, warmup=1, every=2)
     assert [r.ms for r in mean.rows] == [pytest.approx(0.03)]
@@ -129,7 +130,7 @@ def test_every_second_run_counts() -> None:
 def test_models_are_profiled_side_by_side() -> None:
     """Each gets its own rows, from as many runs as were asked for."""
     one, other = network(), build("x[N,3,16,16] -> y; y = Conv(x, A[4,3,1,1])").with_node_names()
-    models = [(one, nodes_of(one)), (other.to_bytes(), other.nodes)]
+    models: list[tuple[bytes, Sequence[NodeLike]]] = [(one, nodes_of(one)), (other.to_bytes(), other.nodes)]
     found = interleaved_layer_times(models, {"x": np.ones((1, 3, 16, 16), np.float32)}, runs=3)
     assert {"conv1", "conv2", "gap", "mm"} <= {row.name for row in found[0].rows}
     assert [row.op_type for row in found[1].rows] == ["Conv"]
