@@ -18,10 +18,9 @@ from onnxprune.cost import Term
 from onnxprune.liveness import batch_of
 from onnxprune.rules.facts import Work
 
-__all__ = ["PARTS", "PART_OF", "Features"]
+__all__ = ["PARTS", "Features"]
 
-PARTS = ("starting", "moving", "working")
-PART_OF = (0, 1, 1, 2)  # which part each feature of a node belongs to
+PARTS = ("starting", "moving", "spilling", "working", "between")  # the features of nodes, and what is between nodes
 MILLION = 1e-6  # terms are in millions of numbers, so that coefficients are of the size of milliseconds
 
 

@@ -26,7 +26,7 @@ from onnxprune.analysis import Analysis
 from onnxprune.calibration import Cache, fingerprint
 from onnxprune.cost import Term
 from onnxprune.latency.design import design
-from onnxprune.latency.features import PART_OF, PARTS, Features
+from onnxprune.latency.features import PARTS, Features
 from onnxprune.latency.fitting import fitted
 from onnxprune.model import Array, Model
 from onnxprune.plan import Plan
@@ -45,7 +45,7 @@ PROFILE_MS = 120.0  # that each profiled model should run
 SESSIONS = (3, 10)  # of each whole model, at least and at most: two sessions of one model differ more than its rounds
 SESSION_MS = 40.0
 ROUNDS = 5  # in a session
-VERSION = 3  # of what is stored
+VERSION = 4  # of what is stored
 
 Counts = Mapping[int, int]
 Watch = Callable[[str, int, int], None]
@@ -231,11 +231,11 @@ def _parts(
     """The terms of each part, in milliseconds before their correction; the last coefficients are between nodes."""
     parts: list[list[Term]] = [[] for _ in PARTS]
     for node, row in zip(nodes, coefficients[:-1], strict=True):
-        for part, terms, factor in zip(PART_OF, features.of(int(node)), row, strict=True):
-            parts[part] += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
+        for part, terms, factor in zip(parts, features.of(int(node)), row, strict=False):
+            part += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
     starting, moving, *_ = coefficients[-1]
     parts[0].append(Term("", float(starting), ()))
-    parts[1] += [
+    parts[-1] += [
         replace(term, coefficient=term.coefficient * float(moving)) for term in features.everything() if moving
     ]
     return parts
