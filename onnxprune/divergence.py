@@ -34,6 +34,7 @@ __all__ = ["Divergence", "divergence_of"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Watch: TypeAlias = Callable[[str, int, int], None]
+Run: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 BATCH = 64
 
 
@@ -102,12 +103,25 @@ class Divergence:
 
     def __call__(self, gates: Mapping[int, Vector]) -> float:
         """Run all samples with these gates; a group without any is left as it is."""
-        each = float(self.each(gates).mean())
-        return each if self._scores is not None else each**0.5
+        return self._mean(self.each(gates))
+
+    def of(self, run: Run) -> float:
+        """The divergence of another model, with the same inputs and outputs."""
+        return self._mean(self._each(self._collected(run, slice(None))))
+
+    def run(self, gates: Mapping[int, Vector], feed: Mapping[str, Array]) -> Mapping[str, Any]:
+        """The outputs of the model with these gates, on any input."""
+        return self._session.run({**feed, **self._gated.feeds(gates)})
 
     def each(self, gates: Mapping[int, Vector]) -> Vector:
         """The divergence of every sample; squared, in case 2."""
-        after = self._outputs(gates)
+        return self._each(self._outputs(gates))
+
+    def _mean(self, each: Vector) -> float:
+        mean = float(each.mean())
+        return mean if self._scores is not None else mean**0.5
+
+    def _each(self, after: Mapping[str, Array]) -> Vector:
         if self._scores is not None:
             p, q = (_Scores.of(x[self._scores], self._probabilities).logarithms for x in (self._before, after))
             return np.asarray(np.sum(np.exp(p) * (p - q), axis=-1).mean(axis=1))
@@ -155,16 +169,19 @@ class Divergence:
 
         An output whose first axis is not the samples' is one row, of the batch, and repeated for all of its samples.
         """
+        extra = self._gated.feeds(gates)
+        return self._collected(lambda feed: self._session.run({**feed, **extra}), part)
+
+    def _collected(self, run: Run, part: slice) -> dict[str, Array]:
         self.runs += 1
         self._watch(f"run the model with indices damped (run {self.runs})", 0, 0)
-        extra = self._gated.feeds(gates)
         found: dict[str, list[Array]] = {}
         samples = self._samples
         arrays = {name: array[part] for name, array in samples.arrays.items()}
         chosen = Samples(samples.source, arrays, fixed_batch=samples.fixed_batch)
         for feed in chosen.batches(BATCH):
             count = len(next(iter(feed.values())))
-            for name, value in self._session.run({**feed, **extra}).items():
+            for name, value in run(feed).items():
                 if isinstance(value, np.ndarray):
                     whole = value.ndim == 0 or len(value) != count
                     found.setdefault(name, []).append(np.broadcast_to(value, (count, *value.shape)) if whole else value)

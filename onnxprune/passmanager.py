@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_POINTS", "Option", "Pass", "Pipeline", "find", "option", "options_of", "pipeline_path", "read_steps"]
 
 ENTRY_POINTS = "onnxprune.passes"  # the entry-point group in which a package names passes of its own
-OURS = ("analyse", "calibrate", "select", "score", "tabulate", "allocate", "meet", "recover", "repeat", "shrink",
-        "drop", "permute", "mask", "strip", "verify", "evaluate", "judge", "profile")  # fmt: skip
+OURS = ("analyse", "calibrate", "select", "score", "sense", "tabulate", "allocate", "meet", "recover", "repeat",
+        "shrink", "drop", "permute", "mask", "strip", "verify", "evaluate", "judge", "profile")  # fmt: skip
 ROUNDS = 40  # how often a pass may send the run back, at most
 UNIT = frozenset(f.name for f in fields(Unit))
 

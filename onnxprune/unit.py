@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxprune.aiming import Shot
-    from onnxprune.allocators import Allocation
+    from onnxprune.allocators import Allocation, Curve, Trial
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
@@ -101,6 +101,8 @@ class Unit:
     candidates: tuple[Group, ...] | None = None
     statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
+    curves: Mapping[int, Curve] | None = None  # what each group loses alone
+    trial: Trial | None = None  # what the model loses at any counts
     latency: LatencyModel | None = None  # what is spent where
     allocation: Allocation | None = None
     plan: Plan | None = None
@@ -125,6 +127,11 @@ class Unit:
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = _nobody
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there are calibration samples that say what real inputs are like: random ones do not."""
+        return self.samples is not None and not self.samples.source.startswith("random")
 
     @property
     def reference(self) -> Model:

@@ -32,14 +32,16 @@ class Allocate:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates", "scores"})
     gives: ClassVar[frozenset[str]] = frozenset({"allocation", "plan"})
 
-    allocation: str = option("auto", "How much to take from where: uniform, global, or what suits best.", "NAME")
+    allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
     sparsity: float | None = option(None, "Fraction of the indices to remove (0.5, if no target is given).", "F")
     target: tuple[str, ...] = option(
         (), "What may stay: macs=0.5, latency=4ms, size=2MB, memory=0.5, params=0.3; metric>=0.9.", "BUDGET=F"
     )
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
     keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
+    tie: tuple[str, ...] = option((), "Groups of that name and of one size keep equal counts.", "PATTERN")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
     schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
 
@@ -57,25 +59,29 @@ class Allocate:
 
     def run(self, unit: Unit) -> Unit:
         """Allocate; groups that a verification found at fault stay whole."""
-        from onnxprune.allocators import Problem, allocate, candidates, choose
+        from onnxprune.allocators import Problem, allocate, candidates, choose, told_ties
+        from onnxprune.objective import Objective
         from onnxprune.plan import Plan
         from onnxprune.runtime.machine import conv_block
 
         assert unit.analysis is not None
         assert unit.candidates is not None
         assert unit.scores is not None
-        groups = [g for g in unit.candidates if g.atom.id not in unit.faults]
-        chosen = candidates(unit.analysis, groups, self._multiple, block=conv_block(), keep_min=self.keep_min)
+        chosen = candidates(unit.analysis, unit.candidates, self._multiple, block=conv_block(), keep_min=self.keep_min,
+                            tie=self.tie, without=unit.faults)  # fmt: skip
         wanted = self._wanted(unit, chosen)
         sparsity = None if wanted.asked else DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
         done = share(unit.step, self.steps, self.schedule)
         aims = {budget: 1 - done * (1 - aim) for budget, aim in (wanted.asked | _corrected(unit, wanted)).items()}
         removed = None if sparsity is None else done * sparsity
-        problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims)
+        problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims, curves=unit.curves or {},
+                          trial=unit.trial, seed=self.seed, watch=unit.watch)  # fmt: skip
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
-        return replace(unit, allocation=found, plan=plan, targets=told, aims=aims)
+        tried = [unit.trial.told] if isinstance(unit.trial, Objective) else []
+        notes = (*unit.notes, *tried, *told_ties(chosen, found.counts))
+        return replace(unit, allocation=found, plan=plan, targets=told, aims=aims, notes=notes)
 
     def _wanted(self, unit: Unit, chosen: Sequence[Candidate]) -> Budgets:
         """What may stay of what; where only a metric bounds that, the share of the latency that is tried now."""

@@ -1,19 +1,26 @@
 """How many indices of each group stay: allocators, each a pure function of scores, costs and budgets."""
 
-from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, choose
-from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of
+from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, Trial, choose
+from onnxprune.allocators.curve import Curve
+from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, need_of
 from onnxprune.allocators.rounding import RoundTo, candidates, step_of
+from onnxprune.allocators.tying import tied, told_ties
 
 __all__ = [
     "ALLOCATORS",
     "Allocation",
     "Allocator",
     "Candidate",
+    "Curve",
     "Problem",
     "RoundTo",
+    "Trial",
     "allocate",
     "allocator_of",
     "candidates",
     "choose",
+    "need_of",
     "step_of",
+    "tied",
+    "told_ties",
 ]

@@ -43,6 +43,11 @@ class Descent:
     # -- where we are -----------------------------------------------------------------------------------------
 
     @property
+    def totals(self) -> tuple[float, ...]:
+        """The cost in each of `budgets`."""
+        return self._ledger.totals
+
+    @property
     def fits(self) -> bool:
         """Whether every cost is at or below its target."""
         return all(total <= limit for total, limit in zip(self._ledger.totals, self.limits, strict=True))

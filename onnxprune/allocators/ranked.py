@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxprune.allocators.allocation import Allocation, Candidate, Problem
 from onnxprune.allocators.landing import Descent
+from onnxprune.allocators.ordered import ordered_scores
 from onnxprune.dimensions import Vector
-from onnxprune.errors import UsageError
 
 __all__ = ["ranked"]
 
@@ -54,14 +54,8 @@ def ranked(problem: Problem) -> Allocation:
 
 
 def _lost_scores(problem: Problem) -> dict[int, Vector]:
-    """By atom, what the k lowest scores add up to, for k from 0 to size."""
-    missing = [candidate.name for candidate in problem.candidates if candidate.atom not in problem.scores]
-    if missing:
-        raise UsageError(f"groups can only be compared by scores, which {', '.join(map(repr, missing[:5]))} lack")
-    return {
-        candidate.atom: np.concatenate([[0.0], np.cumsum(np.sort(problem.scores[candidate.atom]))])
-        for candidate in problem.candidates
-    }
+    """By candidate's atom, what the k lowest scores add up to, for k from 0 to size."""
+    return {atom: np.concatenate([[0.0], np.cumsum(own)]) for atom, own in ordered_scores(problem).items()}
 
 
 def _lost(lost: dict[int, Vector], candidate: Candidate, kept: int) -> float:
@@ -76,14 +70,14 @@ def _by_sparsity(problem: Problem, lost: dict[int, Vector], sparsity: float) -> 
         while (kept := candidate.down(now, candidate.step)) is not None:
             gone = _lost(lost, candidate, kept) - _lost(lost, candidate, now)
             worth = max(worth, gone / (now - kept))  # never before the block that goes first in its group
-            blocks.append((worth, position, now - kept))
+            blocks.append((worth, position, now - kept, len(candidate.atoms)))
             now = kept
     counts = {candidate.atom: candidate.size for candidate in problem.candidates}
-    wanted = round(sparsity * sum(counts.values()))
-    for _, position, number in sorted(blocks, key=lambda block: block[:2]):
-        if number > wanted:
+    wanted = round(sparsity * sum(candidate.size * len(candidate.atoms) for candidate in problem.candidates))
+    for _, position, number, tied in sorted(blocks, key=lambda block: block[:2]):
+        if number * tied > wanted:
             return Allocation.of_sparsity(problem, counts)
-        wanted -= number
+        wanted -= number * tied
         counts[problem.candidates[position].atom] -= number
     reached = Allocation.of_sparsity(problem, counts)
     if not wanted:

@@ -7,11 +7,17 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from onnxprune.allocators.allocation import Allocation, Allocator, Problem
+from onnxprune.allocators.amc import amc
+from onnxprune.allocators.erk import erk
+from onnxprune.allocators.knapsack import knapsack
+from onnxprune.allocators.lamp import lamp
+from onnxprune.allocators.netadapt import netadapt
 from onnxprune.allocators.ranked import ranked
+from onnxprune.allocators.sensitivity import sensitivity
 from onnxprune.allocators.uniform import uniform
 from onnxprune.errors import UsageError
 
-__all__ = ["ALLOCATORS", "ENTRY_POINTS", "allocate", "allocator_of"]
+__all__ = ["ALLOCATORS", "ENTRY_POINTS", "NEEDS", "allocate", "allocator_of", "need_of"]
 
 ENTRY_POINTS = "onnxprune.allocators"  # the entry-point group in which a package names allocators of its own
 
@@ -24,7 +30,29 @@ def automatic(problem: Problem) -> Allocation:
     return uniform(problem) if problem.sparsity is not None else ranked(problem)
 
 
-ALLOCATORS: Mapping[str, Allocator] = MappingProxyType({"auto": automatic, "global": ranked, "uniform": uniform})
+ALLOCATORS: Mapping[str, Allocator] = MappingProxyType(
+    {
+        "amc": amc,
+        "auto": automatic,
+        "erk": erk,
+        "global": ranked,
+        "knapsack": knapsack,
+        "lamp": lamp,
+        "netadapt": netadapt,
+        "sensitivity": sensitivity,
+        "uniform": uniform,
+    }
+)
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {"amc": "trial", "knapsack": "curves", "netadapt": "trial", "sensitivity": "curves"}
+)
+
+
+def need_of(name: str) -> str:
+    """What an allocator needs beside scores: `curves`, `trial` or nothing (""); of another's, its attribute `needs`."""
+    if name in ALLOCATORS:
+        return NEEDS.get(name, "")
+    return str(getattr(allocator_of(name), "needs", ""))
 
 
 def allocator_of(name: str) -> Allocator:

@@ -19,11 +19,12 @@ channels); then the group's step is what is missing: block / gcd(block, indices 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from math import gcd
 from typing import Literal, TypeAlias
 
 from onnxprune.allocators.allocation import Candidate
+from onnxprune.allocators.tying import tied
 from onnxprune.dependency import Analysis, Group
 from onnxprune.dimensions import Atom, Dimension, count
 from onnxprune.errors import UsageError
@@ -44,8 +45,14 @@ def candidates(
     *,
     block: int = 16,
     keep_min: int = 1,
+    tie: Iterable[str] = (),
+    without: Container[int] = (),
 ) -> tuple[Candidate, ...]:
-    """`groups` as allocators see them; `block` is how many channels the machine's convolutions work on at once."""
+    """`groups` as allocators see them; `block` is how many channels the machine's convolutions work on at once.
+
+    Groups whose names match a pattern of `tie` keep equal counts, if they are of one size (see `tied`). The atoms
+    `without` are no candidates, but patterns may match them.
+    """
     found = []
     for group in groups:
         matrices = [site.dim for site in group.sites if len(analysis.dims(site.tensor)) > 1]
@@ -53,7 +60,7 @@ def candidates(
         step = step_of(group.atom, axes, round_to, block)
         whole = sum(group.size * _growth(group.atom, axis) / axis.size for axis in axes)
         found.append(Candidate(group.atom.id, group.name, group.size, step, min(keep_min, group.size), whole))
-    return tuple(found)
+    return tied(found, tie, without)
 
 
 def step_of(atom: Atom, axes: Iterable[Dimension], round_to: RoundTo = "auto", block: int = 16) -> int:

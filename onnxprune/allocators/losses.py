@@ -1,0 +1,77 @@
+"""Allocation by loss curves: what is shared by the allocators that weigh what each group loses alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+
+from onnxprune.allocators.allocation import Allocation, Candidate, Problem, Trial
+from onnxprune.allocators.landing import Descent
+from onnxprune.cost import Term
+from onnxprune.dimensions import Atom
+from onnxprune.errors import UsageError
+
+__all__ = ["by_targets", "landed", "lost", "told", "trial_of"]
+
+
+def by_targets(problem: Problem) -> Problem:
+    """The same problem with its sparsity as a target: a budget that counts the indices of all candidates."""
+    if problem.sparsity is None:
+        return problem
+    terms = (Term(atom, 1, (Atom(atom, c.size),)) for c in problem.candidates for atom in c.atoms)
+    costs = problem.costs.with_budget("sparsity", terms)
+    return replace(problem, costs=costs, sparsity=None, targets={"sparsity": 1 - problem.sparsity})
+
+
+def lost(problem: Problem, candidate: Candidate, kept: int) -> float:
+    """What the model loses when this group alone keeps so many; `UsageError` where nobody measured it."""
+    curve = problem.curves.get(candidate.atom)
+    if curve is None:
+        raise UsageError(f"the loss of group {candidate.name!r} was not measured: give --calibration")
+    return curve.at(kept)
+
+
+def trial_of(problem: Problem) -> Trial:
+    """The trial of a problem; `UsageError` where nothing can be tried."""
+    if problem.trial is None:
+        raise UsageError("this allocation tries cuts on samples, and there are none: give --calibration")
+    return problem.trial
+
+
+def landed(problem: Problem, counts: Mapping[int, int], asked: Problem) -> Allocation:
+    """The allocation nearest to some counts that meets the targets, moving at the least loss per cost.
+
+    What is above the targets goes step by step, what is left below them is given back; `asked` is the problem as it was
+    put, whose sparsity the answer is told in.
+    """
+    descent = Descent(problem)
+    for candidate in problem.candidates:
+        descent.move(candidate, counts[candidate.atom])
+
+    def lower(candidate: Candidate) -> int | None:
+        return candidate.down(descent.counts[candidate.atom], descent.steps[candidate.atom])
+
+    def loss_per_saving(candidate: Candidate, now: int, kept: int, saved: float) -> float:
+        return (lost(problem, candidate, kept) - lost(problem, candidate, now)) / saved if saved else inf
+
+    def gain_per_cost(candidate: Candidate, now: int, kept: int, spent: float) -> float:
+        gain = lost(problem, candidate, now) - lost(problem, candidate, kept)
+        return -gain / spent if spent else -inf
+
+    while not descent.fits:
+        descent.lazily(lower, loss_per_saving, stop=lambda: descent.fits)
+        if not descent.fits and not descent.refine():
+            break
+    if descent.fits:
+        descent.fill(gain_per_cost)
+        descent.settle()
+    return told(descent.result(), asked)
+
+
+def told(found: Allocation, asked: Problem) -> Allocation:
+    """The answer of `by_targets(asked)`, in the terms of what was asked: a sparsity, where that was it."""
+    if asked.sparsity is None:
+        return found
+    reason = found.reason.replace(f"sparsity={1 - asked.sparsity:g}", f"sparsity={asked.sparsity:g}")
+    return Allocation.of_sparsity(asked, found.counts, found.met or not found.reason, reason)

@@ -1,0 +1,116 @@
+"""What a model loses when only so many indices of each group stay: a function of counts, for allocators that search.
+
+Which indices stay follows from scores: the best. For each trial the model is masked, not gated and not cut: a session
+of a masked model is made in a tenth of the time that it runs, gates between layers would double that time, for they
+keep the runtime from fusing them, and odd widths are slower than whole ones (docs/benchmarks.md has the figures).
+
+The loss is the divergence of the outputs from the original's on calibration samples, or, with an evaluation, what its
+first metric loses. It is never below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from onnxprune import cut
+from onnxprune.allocators import Candidate, Curve, choose
+from onnxprune.analysis import Analysis
+from onnxprune.data import Samples
+from onnxprune.dimensions import Vector
+from onnxprune.divergence import Divergence, divergence_of
+from onnxprune.evaluation import Evaluate
+from onnxprune.model import Model
+from onnxprune.plan import Plan
+from onnxprune.runtime.session import Options, Session
+
+__all__ = ["POINTS", "Objective", "curves_of"]
+
+MOST = 128  # samples
+POINTS = 9  # counts of a group at which a curve is measured, at most
+
+Watch = Callable[[str, int, int], None]
+
+
+class Objective:
+    """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
+
+    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), or a metric's name.
+    `trials` counts what was run. `made` makes the model of a plan that is run; a masked one is as good as a cut one.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        scores: Mapping[int, Vector],
+        samples: Samples,
+        *,
+        evaluate: Evaluate | None = None,
+        most: int = MOST,
+        threads: int = 1,
+        seed: int = 0,
+        made: Callable[[Analysis, Plan], Model] = cut.mask,
+    ) -> None:
+        self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
+        self._threads = threads
+        self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
+        self._known: dict[tuple[tuple[int, int], ...], float] = {}
+        self._sizes = {group.atom.id: group.size for group in analysis.groups}
+        self.measure = self._divergence.measure
+        self._before = 0.0
+        if evaluate is not None:
+            found = evaluate(lambda feed: self._divergence.run({}, feed))
+            self.measure, self._before = next(iter(found.items()))
+        self.trials = 0
+
+    @property
+    def told(self) -> str:
+        """What was run so far, as a sentence of the report."""
+        return f"allocation: tried {self.trials} cuts, by their {self.measure}"
+
+    def __call__(self, counts: Mapping[int, int]) -> float:
+        """The loss when so many indices of each group stay."""
+        kept = {atom: count for atom, count in counts.items() if count < self._sizes[atom]}
+        key = tuple(sorted(kept.items()))
+        if not kept:
+            return 0.0
+        if key not in self._known:
+            self.trials += 1
+            plan = Plan.of(self._analysis.groups, choose({atom: self._scores[atom] for atom in kept}, kept))
+            session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
+            self._known[key] = max(self._loss(session), 0.0)
+        return self._known[key]
+
+    def _loss(self, session: Session) -> float:
+        if self._evaluate is None:
+            return self._divergence.of(session.run)
+        return self._before - next(iter(self._evaluate(session.run).values()))
+
+
+def curves_of(
+    objective: Callable[[Mapping[int, int]], float],
+    candidates: Sequence[Candidate],
+    points: int = POINTS,
+    watch: Watch | None = None,
+) -> dict[int, Curve]:
+    """The curve of each candidate's atom, the others being whole; of tied atoms together, the same under each.
+
+    It is measured at multiples of the candidate's step, spread evenly, at most `points` of them (Li et al., arXiv
+    1608.08710, section 3.2).
+    """
+    wanted = [(candidate, kept) for candidate in candidates for kept in counts_of(candidate, points)]
+    measured: dict[int, list[tuple[int, float]]] = {candidate.atom: [] for candidate in candidates}
+    for done, (candidate, kept) in enumerate(wanted):
+        if watch is not None:
+            watch(f"measure curves ({candidate.name})", done, len(wanted))
+        measured[candidate.atom].append((kept, objective(dict.fromkeys(candidate.atoms, kept))))
+    curves = {candidate.atom: Curve.of(candidate.size, measured[candidate.atom]) for candidate in candidates}
+    return {atom: curves[candidate.atom] for candidate in candidates for atom in candidate.atoms}
+
+
+def counts_of(candidate: Candidate, points: int) -> list[int]:
+    """The counts at which a candidate is measured: the lowest that it may have, and others below all of it."""
+    lowest = candidate.lowest(candidate.step)
+    every = [*range(lowest, candidate.size, candidate.step)]
+    if len(every) <= points:
+        return every
+    return [every[round(k * (len(every) - 1) / (points - 1))] for k in range(points)]

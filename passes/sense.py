@@ -1,0 +1,72 @@
+"""sense: what the model loses when groups lose indices, where the allocation needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from onnxprune.errors import PassFailed, UsageError
+from onnxprune.passmanager import option
+from onnxprune.unit import Unit
+
+__all__ = ["Sense"]
+
+
+@dataclass(frozen=True)
+class Sense:
+    """Gives loss curves, or a trial of any counts, to allocations that choose by what a cut does to the outputs."""
+
+    name: ClassVar[str] = "sense"
+    needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates", "scores"})
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
+    objective: str = option("outputs", "Loss: change of the outputs, or of the metric of --evaluate.",
+                            choices=("outputs", "metric"))  # fmt: skip
+    evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
+    preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
+    round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
+    keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
+    tie: tuple[str, ...] = option((), "Groups of that name and of one size keep equal counts.", "PATTERN")
+    seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
+    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+
+    def __post_init__(self) -> None:
+        if self.objective == "metric" and not self.evaluate:
+            raise UsageError("--objective metric needs --evaluate, which says what the metric is and of what data")
+
+    def run(self, unit: Unit) -> Unit:
+        """Measure what the allocation needs; nothing, for most."""
+        from onnxprune.allocators import need_of
+
+        need = need_of(self.allocation)
+        if not need or not unit.candidates:
+            return unit
+        from onnxprune.allocators import candidates
+        from onnxprune.evaluation import evaluation
+        from onnxprune.objective import Objective, curves_of
+        from onnxprune.runtime.failure import RunFailed
+        from onnxprune.runtime.machine import conv_block
+
+        assert unit.analysis is not None
+        assert unit.scores is not None
+        if unit.samples is None:
+            raise UsageError(f"--allocation {self.allocation} tries what cuts do to the outputs, and there are no "
+                             "samples: give --calibration, or choose global or uniform")  # fmt: skip
+        evaluate = None
+        if self.objective == "metric":
+            spec = Path(self.preprocess) if self.preprocess else None
+            evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
+        step: int | Literal["auto"] = "auto" if self.round_to == "auto" else int(self.round_to)
+        try:
+            found = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, threads=self.threads,
+                              seed=self.seed)  # fmt: skip
+            if need == "trial":
+                return replace(unit, trial=found)
+            chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min,
+                                tie=self.tie)  # fmt: skip
+            curves = curves_of(found, chosen, watch=unit.watch)
+        except RunFailed as failure:
+            raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
+        return replace(unit, curves=curves, notes=(*unit.notes, found.told))
