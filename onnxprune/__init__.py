@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxprune.api import Result, bench, explain, inspect, prune, shrink, verify
+    from onnxprune.api import Result, bench, explain, inspect, prune, search, sensitivity, shrink, verify
     from onnxprune.benchmark import Bench
+    from onnxprune.curves import Sensitivity
     from onnxprune.errors import (
         GateNotMet,
         ModelReadError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         VerificationFailed,
     )
     from onnxprune.explanation import Explanation
+    from onnxprune.front import Front
     from onnxprune.model import Model
     from onnxprune.passmanager import Pipeline
     from onnxprune.report import Inspection, Report
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bench",
     "Explanation",
+    "Front",
     "GateNotMet",
     "Inspection",
     "Model",
@@ -42,6 +45,7 @@ __all__ = [
     "Pipeline",
     "Report",
     "Result",
+    "Sensitivity",
     "UsageError",
     "Verdict",
     "VerificationFailed",
@@ -49,6 +53,8 @@ __all__ = [
     "explain",
     "inspect",
     "prune",
+    "search",
+    "sensitivity",
     "shrink",
     "verify",
 ]
@@ -56,12 +62,16 @@ __all__ = [
 _PLACES = {
     "Bench": "benchmark",
     "Explanation": "explanation",
+    "Front": "front",
     "Inspection": "report",
     "Model": "model",
     "Pipeline": "passmanager",
     "Report": "report",
+    "Sensitivity": "curves",
     "Verdict": "verification",
-} | dict.fromkeys(("Result", "bench", "explain", "inspect", "prune", "shrink", "verify"), "api")
+} | dict.fromkeys(
+    ("Result", "bench", "explain", "inspect", "prune", "search", "sensitivity", "shrink", "verify"), "api"
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from onnxprune import destination, stamp
+from onnxprune import exploration as _exploration
+from onnxprune import survey as _survey
 from onnxprune.benchmark import Bench
 from onnxprune.benchmark import bench as _bench
+from onnxprune.curves import Sensitivity
 from onnxprune.dependency import Analysis, analyse
 from onnxprune.errors import UsageError
+from onnxprune.executor import executor_of
 from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
+from onnxprune.front import Front
 from onnxprune.model import Model, Prober, from_graph, is_graph, parse_sizes
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.plan import Plan
@@ -27,7 +32,20 @@ from onnxprune.trials import feeds_for
 from onnxprune.unit import Unit, Watch
 from onnxprune.verification import Verdict, Verifier
 
-__all__ = ["ModelLike", "Proto", "Result", "bench", "explain", "inspect", "load", "prune", "shrink", "verify"]
+__all__ = [
+    "ModelLike",
+    "Proto",
+    "Result",
+    "bench",
+    "explain",
+    "inspect",
+    "load",
+    "prune",
+    "search",
+    "sensitivity",
+    "shrink",
+    "verify",
+]
 
 
 class Proto(Protocol):
@@ -159,6 +177,78 @@ def bench(models: Sequence[ModelLike], *, size: Sequence[str] | str = (), **opti
     `size` gives sizes of symbolic dimensions (`"height=320"`); the other options are those of `benchmark.bench`.
     """
     return _bench([load(model) for model in models], sizes=_sizes(size), **options)
+
+
+def sensitivity(
+    model: ModelLike,
+    *,
+    calibration: str | Path,
+    evaluate: str = "",
+    ratios: Sequence[float] = _survey.RATIOS,
+    lower_is_better: bool = False,
+    workers: int | None = 1,
+    scheduler: str = "",
+    journal: str | Path | None = None,
+    watch: Watch | None = None,
+    **options: Any,
+) -> Sensitivity:
+    """What the model loses when one group alone loses indices: a curve for each group, at the fractions `ratios`.
+
+    The loss is the divergence of the outputs on calibration samples, or with `evaluate` the drop of a metric. `workers`
+    processes share the groups (None: one for each core), or the Dask cluster at `scheduler`. With a `journal`, what is
+    finished is not measured again. `options` are those of the passes in `curves.PASSES`: `criterion`, `include`, ...
+
+    Errors: `UsageError` for what cannot be; `PassFailed` where the model does not run.
+    """
+    request = _survey.Request(tuple(ratios), evaluate, lower_is_better, {**options, "calibration": str(calibration)})
+    source = load(model)
+    path = None if journal is None else destination.check(journal, source.files, "the journal")
+    with executor_of(workers, scheduler) as executor:
+        return _survey.survey(source, request, executor, path, watch=watch or _nobody)
+
+
+def search(
+    model: ModelLike,
+    output: str | Path,
+    *,
+    budget: str | Sequence[str] = "macs",
+    points: Sequence[float] | None = None,
+    trials: int | None = None,
+    allocation: str | Sequence[str] = "auto",
+    criterion: str | Sequence[str] = "l2",
+    lower_is_better: bool = False,
+    workers: int | None = None,
+    scheduler: str = "",
+    minutes: float | None = None,
+    watch: Watch | None = None,
+    **options: Any,
+) -> Front:
+    """The trade-off front: many prunings of one model, each verified and written into the folder `output`.
+
+    Each `budget` is asked for at each of the `points` (the share that may stay; or at as many as `trials` says), by
+    each `allocation` and `criterion`; `options` are those of `prune`. Models are judged by the metric of `evaluate`
+    (better the higher, unless `lower_is_better`), else by the divergence of their outputs. What is finished, also by an
+    earlier search that was interrupted, is not repeated; no trial begins after `minutes`.
+
+    Errors: `UsageError` for what cannot be, or where another search is at work in the folder; `GateNotMet` where no
+    trial met its target.
+    """
+    if points is not None and trials is not None:
+        raise UsageError("--points and --trials both say what to try; give one of them")
+    chosen = tuple(points or _exploration.POINTS) if trials is None else _exploration.points_of(trials)
+    comma = _exploration.comma
+    request = _exploration.Request(
+        comma(budget), chosen, comma(allocation), comma(criterion), lower_is_better, dict(options)
+    )
+    source = load(model)
+    with executor_of(workers, scheduler) as executor:
+        return _exploration.explore(
+            source, Path(output), request, executor, prune, minutes=minutes, watch=watch or _nobody
+        )
+
+
+def _nobody(what: str, done: int, total: int) -> None:
+    """The watch of those who do not watch."""
 
 
 def load(model: ModelLike) -> Model:

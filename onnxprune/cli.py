@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxprune import destination
+from onnxprune.curves import PASSES
 from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
-from onnxprune.passmanager import Option, options_of, pipeline_path, read_steps
+from onnxprune.flags import (
+    PassCommand,
+    inexact_flag,
+    json_flag,
+    lower_flag,
+    numbers,
+    output_flag,
+    pass_options,
+    positive,
+    probe_flag,
+    quiet_flag,
+    scheduler_flag,
+    seed_flag,
+    size_flag,
+    threads_flag,
+    workers_flag,
+)
 from onnxprune.runtime.failure import RunFailed
 
 if TYPE_CHECKING:
@@ -29,67 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# Options of prune that a search sets itself.
+OWN = ("target", "sparsity", "allocation", "criterion", "best_effort", "rounds")
 INTERRUPTED = 130  # as a shell says it of a process that Ctrl-C ended
-SHARED = "Several passes"
 WIDTH = 120  # columns where the output is no terminal
-
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-positive = click.IntRange(min=1)
-
-json_flag = click.option(
-    "--json",
-    "json_path",
-    metavar="OUT",
-    help="Write the result as JSON to OUT; '-' prints it, and nothing else.",
-)
-quiet_flag = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-size_flag = click.option(
-    "--size",
-    multiple=True,
-    metavar="NAME=N",
-    help="Size of a symbolic dimension, such as height=320. Repeatable.",
-)
-inexact_flag = click.option(
-    "--allow-inexact",
-    multiple=True,
-    metavar="KIND[,KIND]",
-    help="Show it with what norms, reductions or softmax fix opened: norm, reduce, softmax. Repeatable.",
-)
-probe_flag = click.option(
-    "--probe", is_flag=True, help="Run nodes that no rule knows alone, to infer which dimensions they carry unchanged."
-)
-threads_flag = click.option(
-    "--threads", type=positive, default=1, show_default="1", metavar="N", help="Threads of ONNX Runtime."
-)
-seed_flag = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default="0", metavar="N",
-    help="Seed of everything that is random.",
-)  # fmt: skip
-output_flag = click.option("-o", "--output", required=True, metavar="OUT", help="Where the pruned model is written.")
-
-
-class Flag(click.Option):
-    """A flag that is an option of passes; `section` is where `--help` lists it."""
-
-    def __init__(self, *names: Any, section: str, **attributes: Any) -> None:
-        super().__init__(*names, **attributes)
-        self.section = section
-
-
-class PassCommand(click.Command):
-    """A command whose `--help` lists flags by the pass that they belong to."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Our own flags first, then a section for each pass, in the order of the pipeline."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
-                section = parameter.section if isinstance(parameter, Flag) else "Options"
-                sections.setdefault(section, []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
 
 
 def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -111,40 +71,6 @@ def cli() -> None:
     Exit codes: 0 done, 1 a target or gate was not met, 2 usage, 3 the model cannot be read, 4 a pass failed,
     5 verification failed.
     """
-
-
-def pass_options(*pipelines: str) -> Decorator:
-    """The options of every pass of some pipelines, as flags; one flag for options of one name, as the first says it."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        found: dict[str, tuple[str, Option, Any]] = {}
-        for pipeline in pipelines:
-            known = frozenset(found)
-            for step, values in read_steps(pipeline_path(pipeline)):
-                for o in options_of(step):
-                    if o.name not in known:
-                        section = SHARED if o.name in found else f"Pass {step.name}"
-                        found[o.name] = (section, o, values.get(o.name, o.default))
-        in_order = sorted(found.values(), key=lambda f: f[0] == SHARED)
-        for section, o, default in reversed(in_order):
-            command = _flag(section, o, default)(command)
-        return command
-
-    return decorate
-
-
-def _flag(section: str, o: Option, default: Any) -> Decorator:
-    name = f"--{o.name.replace('_', '-')}"
-    if o.kind is bool:
-        return click.option(name, o.name, cls=Flag, section=section, is_flag=True, default=None, help=o.help)
-    shown = o.help + (" Repeatable." if o.many else "")
-    if default not in (None, "", ()):
-        shown += f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
-    kind: Any = click.Choice(o.choices) if o.choices else o.kind
-    metavar = o.metavar or None
-    return click.option(
-        name, o.name, cls=Flag, section=section, type=kind, multiple=o.many, default=None, metavar=metavar, help=shown
-    )
 
 
 @cli.command(cls=PassCommand)
@@ -221,7 +147,7 @@ def inspect(
     json_path: str | None,
     quiet: bool,
 ) -> None:
-    """Show what can be pruned in MODEL: groups, their weights and costs, and what is fixed and why."""
+    """Show what can be pruned in MODEL: groups, weights and costs, and what is fixed and why."""
     from onnxprune import api
 
     source = api.load(model)
@@ -316,6 +242,107 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
         from onnxprune.report.console import show_bench
 
         show_bench(_console(), result)
+
+
+@cli.command(cls=PassCommand)
+@click.argument("model")
+@click.option("--evaluate", default="", metavar="PATH",
+              help="Judge by a metric: labelled data for top-1 accuracy, or module:function.")  # fmt: skip
+@click.option("--ratios", callback=numbers, metavar="F,F,...",
+              help="Fractions of a group's indices to remove.  [default: 0.1,0.2,...,0.9]")  # fmt: skip
+@lower_flag
+@workers_flag
+@scheduler_flag
+@click.option("--journal", metavar="FILE", help="Keep what is finished, and do not measure it again.")
+@click.option("-o", "--output", metavar="DIR", help="A folder for journal.jsonl, sensitivity.json, .csv and .svg.")
+@click.option("--csv", "csv_path", metavar="OUT", help="Write the curves as CSV to OUT.")
+@click.option("--plot", metavar="OUT", help="Draw the curves: OUT ends in .svg, .png or .pdf. Needs matplotlib.")
+@json_flag
+@quiet_flag
+@pass_options("prune", only=PASSES)
+def sensitivity(
+    model: str,
+    journal: str | None,
+    output: str | None,
+    csv_path: str | None,
+    plot: str | None,
+    json_path: str | None,
+    quiet: bool,
+    ratios: tuple[float, ...] | None,
+    **options: Any,
+) -> None:
+    """Show what MODEL loses when one group alone loses indices: a curve for each group."""
+    from onnxprune import api, plots
+
+    form = None if plot is None else plots.check_plot(plot)
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    given.update({} if ratios is None else {"ratios": ratios}, workers=options["workers"])
+    source = api.load(model)
+    _check_json(json_path, source.files)
+    for path in (csv_path, plot):
+        _check_json(path, source.files)
+    notes = []
+    if output is not None:
+        journal = journal or str(Path(output, "journal.jsonl"))
+    with _progress(quiet) as watch:
+        found = api.sensitivity(source, journal=journal, watch=watch, calibration=given.pop("calibration", ""), **given)
+    if output is not None:
+        destination.write_text(Path(output, "sensitivity.json"), found.to_json())
+        destination.write_text(Path(output, "sensitivity.csv"), found.to_csv())
+        if plots.drawable():
+            destination.write_bytes(Path(output, "sensitivity.svg"), plots.draw_curves(found, "svg"))
+        else:
+            notes.append(f"no plot was made: {plots.REMEDY}")
+    if plot is not None and form is not None:
+        destination.write_bytes(plot, plots.draw_curves(found, form))
+    _write_json(csv_path, found.to_csv())
+    _write_json(json_path, found.to_json())
+    if not quiet and "-" not in (json_path, csv_path):
+        from onnxprune.report.tradeoffs import show_sensitivity
+
+        show_sensitivity(_console(), found, notes)
+
+
+@cli.command(cls=PassCommand)
+@click.argument("model")
+@click.option(
+    "-o", "--output", required=True, metavar="DIR", help="The folder of the search; one that is there goes on."
+)
+@click.option("--budget", default="macs", show_default=True, metavar="NAME[,NAME]",
+              help="What is bounded: latency, macs, params, size.")  # fmt: skip
+@click.option("--points", callback=numbers, metavar="F,F,...",
+              help="Shares of the original that may stay.  [default: 0.9,0.8,...,0.3]")  # fmt: skip
+@click.option("--trials", type=positive, metavar="N", help="Instead of --points: N of them between 0.9 and 0.3.")
+@click.option("--allocation", default="auto", show_default=True, metavar="NAME[,NAME]",
+              help="How much to take from where; each is tried.")  # fmt: skip
+@click.option("--criterion", default="l2", show_default=True, metavar="NAME[,NAME]",
+              help="What makes an index important; each is tried.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=0), metavar="N",
+              help="Timed calls of each model.  [default: 40 where latency is a budget, else 0]")  # fmt: skip
+@lower_flag
+@workers_flag
+@scheduler_flag
+@click.option("--minutes", type=click.FloatRange(min=0), metavar="M", help="Begin no further trial after M minutes.")
+@json_flag
+@quiet_flag
+@pass_options("prune", without=OWN)
+def search(model: str, output: str, json_path: str | None, quiet: bool, **options: Any) -> None:
+    """Prune MODEL in many ways: what each is worth, what it costs, and which no other beats.
+
+    Each trial is a verified model in DIR. A search that was interrupted goes on where it was.
+    """
+    from onnxprune import api, plots
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    source = api.load(model)
+    _check_json(json_path, source.files)
+    with _progress(quiet) as watch:
+        front = api.search(source, output, watch=watch, **given)
+    _write_json(json_path, front.to_json())
+    if not quiet and json_path != "-":
+        from onnxprune.report.tradeoffs import show_front
+
+        show_front(_console(), front, [] if plots.drawable() else [f"no plot was made: {plots.REMEDY}"])
 
 
 def _console() -> Console:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnxprune.errors import OutputNotWritten, UsageError
 
-__all__ = ["check", "write_text"]
+__all__ = ["check", "write_bytes", "write_text"]
 
 
 def check(path: str | Path, taken: Iterable[Path] = (), what: str = "the output", special: bool = False) -> Path:
@@ -58,17 +58,22 @@ def _problem(path: Path, special: bool) -> str:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, all or nothing; folders that do not exist are made. Errors: `OutputNotWritten`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file, all or nothing; folders that do not exist are made. Errors: `OutputNotWritten`."""
     path = Path(path)
     temporary = None
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

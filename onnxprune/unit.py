@@ -129,6 +129,11 @@ class Unit:
     watch: Watch = _nobody
 
     @property
+    def has_data(self) -> bool:
+        """Whether there are calibration samples that say what real inputs are like: random ones do not."""
+        return self.samples is not None and not self.samples.source.startswith("random")
+
+    @property
     def reference(self) -> Model:
         """What the model that is made has to equal: the original, or the masked one."""
         return self.source if self.masking is None else self.masking.model

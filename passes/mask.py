@@ -31,7 +31,7 @@ class Mask:
 
     granularity: str = option("element", "element, N:M (2:4), vector:N, block:RxC, kernel, stripe or pattern.", "FORM")
     sparsity: float | None = option(None, "Fraction of the weights to set to zero (0.5; N:M states its own).", "F")
-    criterion: str = option("l2", "What makes a weight important.", "NAME")
+    criterion: str = option("auto", "What makes an index or a weight important; see docs/criteria.md.", "NAME")
     allocation: str = option("auto", "How much from which layer: uniform, global, erk, or what suits best.", "NAME")
     normalise: str = option("lamp", "What makes layers comparable for a global allocation.", choices=NORMALISATIONS)
     compare: str = option(
@@ -57,7 +57,7 @@ class Mask:
     def run(self, unit: Unit) -> Unit:
         """Choose, judge, mask, and analyse what came of it."""
         from onnxprune.calibration import Cache, gather
-        from onnxprune.criteria import criterion_of
+        from onnxprune.criteria import criterion_of, resolved
         from onnxprune.dependency import analyse
         from onnxprune.layers import left_alone
         from onnxprune.sparsity import chosen, granularity_of, mask, skipped
@@ -65,7 +65,10 @@ class Mask:
         assert unit.analysis is not None
         known = unit.analysis
         targets = chosen(known, self.include, self.exclude, skipped(self.skip), self.embeddings)
-        criterion, form = criterion_of(self.criterion), granularity_of(self.granularity)
+        criterion, form = (
+            criterion_of(resolved(self.criterion, unit.has_data, "weights")),
+            granularity_of(self.granularity),
+        )
         evidence = gather(criterion, known, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
                           watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         found = mask(
@@ -85,7 +88,7 @@ class Mask:
         return replace(
             unit, analysis=analysis, original=known, statistics=evidence.statistics, masking=found,
             targets={"sparsity": (found.asked, found.reached)},
-            notes=(*unit.notes, *self._notes(found, targets, others)),
+            notes=(*unit.notes, *self._notes(found, targets, others, criterion.name)),
         )  # fmt: skip
 
     def _judge(self, unit: Unit, found: Masking) -> None:
@@ -97,10 +100,10 @@ class Mask:
             f"nothing of {unit.source.source!r} can be masked at {self.granularity}: {reasons}. Nothing was written"
         )
 
-    def _notes(self, found: Masking, targets: tuple[Target, ...], others: tuple[str, ...]) -> list[str]:
+    def _notes(self, found: Masking, targets: tuple[Target, ...], others: tuple[str, ...], criterion: str) -> list[str]:
         notes = []
         if found.updated:
-            notes.append(f"{self.criterion} also changed the weights that stay")
+            notes.append(f"{criterion} also changed the weights that stay")
         whole = [weight for weight in found.weights if weight.why_not]
         for reason in dict.fromkeys(weight.why_not for weight in whole):
             names = [weight.weight for weight in whole if weight.why_not == reason]

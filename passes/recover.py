@@ -20,6 +20,10 @@ __all__ = ["Recover"]
 
 METHODS = ("auto", "none", "norm", "reconstruct", "merge")
 BATCH = 32  # samples that are run at once
+NO_DATA = (
+    "without calibration data importance is judged by weights alone and nothing is repaired: give --calibration, a few "
+    "hundred inputs without labels, to keep far more accuracy"
+)
 MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 
@@ -53,7 +57,7 @@ class Recover:
         method, note = self._method(unit)
         cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
         if method == "none" or not cut_something:
-            return replace(unit, notes=(*unit.notes, *note))
+            return replace(unit, notes=(*unit.notes, *(note if cut_something else ())))
         values, recovery = self._repaired(unit, method, original)
         notes = (*unit.notes, *note, *_told(recovery))
         if not recovery.taken or not values:
@@ -65,7 +69,7 @@ class Recover:
 
     def _method(self, unit: Unit) -> tuple[str, tuple[str, ...]]:
         """What to do, and what a user should know of that."""
-        noise = unit.samples is not None and unit.samples.source.startswith("random") and not self.from_noise
+        noise = unit.samples is not None and not unit.has_data and not self.from_noise
         if self.recover in ("norm", "reconstruct") and (unit.samples is None or noise):
             what = "random samples make it worse (--from-noise does it all the same)" if noise else "there are none"
             raise UsageError(f"--recover {self.recover} fits the model to calibration samples, and {what}: "
@@ -77,7 +81,7 @@ class Recover:
             return self.recover, ()
         if unit.samples is not None and not noise:
             return "reconstruct", ()
-        return "none", ()
+        return "none", (NO_DATA,)
 
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
         from onnxprune.recovery import folded, refitted

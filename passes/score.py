@@ -36,7 +36,7 @@ class Score:
     needs: ClassVar[frozenset[str]] = frozenset({"analysis", "candidates"})
     gives: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    criterion: str = option("l2", "What makes an index important: l2, wanda, ...; see docs/criteria.md.", "NAME")
+    criterion: str = option("auto", "What makes an index or a weight important; see docs/criteria.md.", "NAME")
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
@@ -45,22 +45,23 @@ class Score:
     def run(self, unit: Unit) -> Unit:
         """Score all groups; those without a score of this criterion are scored by l2, and the report says so."""
         from onnxprune.calibration import Cache, gather
-        from onnxprune.criteria import criterion_of, score
+        from onnxprune.criteria import criterion_of, resolved, score
         from onnxprune.divergence import divergence_of
         from onnxprune.silenced import silenced
 
         assert unit.analysis is not None
+        criterion = resolved(self.criterion, unit.has_data, "channels")
         now = silenced(unit.analysis, unit.plan if unit.step > 1 else None)
         own: _Own = {"threads": self.threads, "seed": self.seed, "watch": unit.watch}
         evidence = gather(
-            criterion_of(self.criterion), now, unit.samples, known=unit.statistics, cache=Cache.of_user(),
+            criterion_of(criterion), now, unit.samples, known=unit.statistics, cache=Cache.of_user(),
             runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
         )  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics if now is unit.analysis else None)
-        scores = score(evidence, self.criterion, aggregate=self.aggregate, normalise=self.normalise)
+        scores = score(evidence, criterion, aggregate=self.aggregate, normalise=self.normalise)
         notes = unit.notes
         if scores.missing:
-            note = f"{self.criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
+            note = f"{criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
             names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
             scores, notes = scores.filled(score(evidence, FALLBACK)), (*notes, note + names)
         if now is not unit.analysis:

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # The one table of who may import whom: a room imports rooms above it in this list, never below. Rooms that share a
 # line are strangers to each other. The first name under `onnxprune` is the room; `onnxprune` itself is its __init__.
 ORDER: Sequence[Sequence[str]] = (
-    ("errors", "jsontext"),
-    ("dimensions", "solvers", "schedules", "targets", "aiming"),
+    ("errors", "jsontext", "child"),
+    ("dimensions", "solvers", "schedules", "targets", "aiming", "executor", "journal"),
     ("unification", "families"),
     ("model", "quantization"),
     ("weights", "destination"),
@@ -45,9 +45,10 @@ ORDER: Sequence[Sequence[str]] = (
     ("trials", "calibration", "noise"),
     ("verification", "probing", "divergence", "recovery", "latency"),
     ("objective",),
-    ("unit", "benchmark"),
-    ("report",),
-    ("passmanager",),
+    ("unit", "benchmark", "front", "curves"),
+    ("report", "plots"),
+    ("passmanager", "fingerprints"),
+    ("exploration", "survey", "flags"),
     ("testing",),
     ("passes",),
     ("api",),

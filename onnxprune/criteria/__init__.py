@@ -2,7 +2,7 @@
 
 from onnxprune.criteria.criterion import Criterion, Elements, Select, Sites, Solve
 from onnxprune.criteria.evidence import Divergence, Evidence
-from onnxprune.criteria.registry import CRITERIA, criterion_of, score
+from onnxprune.criteria.registry import CRITERIA, criterion_of, resolved, score
 from onnxprune.criteria.scores import Scores
 from onnxprune.criteria.sites import AGGREGATIONS, NORMALISATIONS, SiteScore
 
@@ -20,5 +20,6 @@ __all__ = [
     "Sites",
     "Solve",
     "criterion_of",
+    "resolved",
     "score",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import Literal
 
 from onnxprune.criteria.activity import ACTIVATION_MEAN, ACTIVATION_VARIANCE, APOZ
 from onnxprune.criteria.bn_scale import BN_SCALE
@@ -27,7 +28,7 @@ from onnxprune.criteria.sites import aggregated
 from onnxprune.criteria.wanda import WANDA
 from onnxprune.errors import UsageError
 
-__all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "score"]
+__all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "resolved", "score"]
 
 ENTRY_POINTS = "onnxprune.criteria"  # the entry-point group in which a package names criteria of its own
 
@@ -62,6 +63,15 @@ _OURS = (
     WANDA,
 )
 CRITERIA: Mapping[str, Criterion] = MappingProxyType({criterion.name: criterion for criterion in _OURS})
+
+
+BEST = {"channels": "obd", "weights": "sparsegpt"}  # with calibration samples, by our own table (docs/benchmarks.md)
+WITHOUT_DATA = "l2"
+
+
+def resolved(name: str, data: bool, judged: Literal["channels", "weights"]) -> str:
+    """What `auto` stands for, with calibration data and without; any other name is itself."""
+    return (BEST[judged] if data else WITHOUT_DATA) if name == "auto" else name
 
 
 def criterion_of(name: str) -> Criterion:

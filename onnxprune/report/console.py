@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from os.path import commonpath
 from pathlib import PurePath
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,15 +16,12 @@ from onnxprune.probing import said
 from onnxprune.report.building import Inspection
 from onnxprune.report.removed import show_removed
 from onnxprune.report.report import FixedAxis, Report
+from onnxprune.report.tables import SHOWN
+from onnxprune.report.tables import add as _add
+from onnxprune.report.tables import table as _table
 from onnxprune.verification import Verdict
 
 __all__ = ["show_bench", "show_inspection", "show_report", "show_verdict"]
-
-SHOWN = 40  # groups in a table; the JSON has them all
-NUMBERS = frozenset(
-    {"before", "after", "kept", "of", "size", "parameters", "MACs", "ms", "share", "latency", "wall", "memory",
-     "bytes", "axes", "numbers", "not zero", "zero", "asked"}
-)  # fmt: skip
 
 
 def show_report(console: Console, report: Report) -> None:
@@ -236,19 +232,6 @@ def show_bench(console: Console, bench: Bench) -> None:
         _add(table, "other", "", f"{layers.other_ms:.3f}", f"{layers.other_share:.1%}", ", ".join(layers.other))
         table.add_row("between nodes", "", f"{layers.overhead_ms:.3f}", "", "")
         console.print(table)
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for column in columns:
-        numeric = column in NUMBERS
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    """Add a row of plain texts: a name in square brackets is a name, not a style."""
-    table.add_row(*(Text(cell) for cell in cells))
 
 
 def _row(table: Table, name: str, before: int, after: int, asked: str = "") -> None:

@@ -7,8 +7,6 @@ need for a main guard in the script that calls us.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,16 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from onnxprune.child import ending, environment, exit_code, read_message, write_message
 from onnxprune.runtime.failure import RunFailed
-from onnxprune.runtime.messages import Failed, MemoryJob, Ran, RunJob, read_message, write_message
+from onnxprune.runtime.messages import Failed, MemoryJob, Ran, RunJob
 from onnxprune.runtime.session import CPU, Array, Options, Value
 
 __all__ = ["Isolated", "model_file"]
 
 _BY_FILE = 64 << 20
 """Bytes above which a model goes to the worker as a temporary file instead of through the pipe."""
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Isolated:
@@ -90,10 +87,10 @@ class Isolated:
             write_message(process.stdin, job)
             reply = read_message(process.stdout)
         except (EOFError, OSError) as error:
-            code = _exit_code(process)
+            code = exit_code(process)
             words = self._last_words()
             self.close()
-            reason = f"timeout: no result within {self._timeout:g} s" if late.is_set() else _end(code, words)
+            reason = f"timeout: no result within {self._timeout:g} s" if late.is_set() else ending(code, words)
             raise RunFailed(reason) from error
         finally:
             if alarm is not None:
@@ -133,7 +130,7 @@ class Isolated:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=_environment(),
+                env=environment(),
             )
         return self._process
 
@@ -166,30 +163,3 @@ def model_file(model: bytes | Path) -> Iterator[Path]:
         path = Path(folder, "model.onnx")
         path.write_bytes(model)
         yield path
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, with its import path: the worker must find the same packages, and no others."""
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([*(entry for entry in sys.path if entry), str(_PACKAGE_ROOT)])
-    environment["PYTHONSAFEPATH"] = "1"  # keeps `-m` from putting the current folder first (Python 3.11 and later)
-    return environment
-
-
-def _exit_code(process: subprocess.Popen[bytes]) -> int:
-    """How the worker that closed its end has ended, or is made to end."""
-    try:
-        return process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _end(code: int, words: str) -> str:
-    """In words, how a worker ended that was not meant to."""
-    if code < 0:
-        try:
-            return f"killed by signal {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
-    return f"the worker ended with code {code}" + (f": {words}" if words else "")

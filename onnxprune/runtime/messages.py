@@ -1,22 +1,13 @@
-"""What a process and its worker say to each other: length-prefixed pickles of the few values below.
-
-The two ends are the same code of the same installation and trust each other: the child is there to survive a crash
-of the runtime, it is not a sandbox.
-"""
+"""What a process and its worker that runs models say to each other: the few values below."""
 
 from __future__ import annotations
 
-import pickle
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from onnxprune.runtime.session import Array, Options, Value
 
-__all__ = ["Failed", "MemoryJob", "Ran", "RunJob", "read_message", "write_message"]
-
-_LENGTH = struct.Struct("<Q")
+__all__ = ["Failed", "MemoryJob", "Ran", "RunJob"]
 
 
 @dataclass(frozen=True)
@@ -50,24 +41,3 @@ class Failed:
     """The job could not be done, and the worker is still well."""
 
     reason: str
-
-
-def write_message(stream: IO[bytes], message: Any) -> None:
-    """One message goes out whole: eight bytes of length (little-endian), then the pickle."""
-    payload = pickle.dumps(message, protocol=5)
-    stream.write(_LENGTH.pack(len(payload)))
-    stream.write(payload)
-    stream.flush()
-
-
-def read_message(stream: IO[bytes]) -> Any:
-    """The next message; EOFError where the stream ends, even in the middle of one."""
-    (length,) = _LENGTH.unpack(_read_exactly(stream, _LENGTH.size))
-    return pickle.loads(_read_exactly(stream, length))
-
-
-def _read_exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) < count:
-        raise EOFError("the other end is gone")
-    return data

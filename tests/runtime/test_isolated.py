@@ -119,7 +119,7 @@ def test_a_job_that_takes_too_long_is_ended() -> None:
 def test_what_native_code_prints_does_not_reach_the_results() -> None:
     """Descriptor 1 of the worker is stderr: whatever is printed there, the messages stay whole."""
     code = (
-        "import os; from onnxprune.runtime import worker; r = worker._take_over_streams()[1]; "
+        "import os; from onnxprune.child import take_over_streams; r = take_over_streams()[1]; "
         "os.write(1, b'noise'); r.write(b'result'); r.flush()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, stdin=subprocess.DEVNULL, check=True)
@@ -130,7 +130,7 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tm
     """The last line on stderr is the reason."""
     (tmp_path / "onnxprune").mkdir()
     (tmp_path / "onnxprune" / "__init__.py").write_text("import a_module_that_is_missing\n", encoding="utf-8")
-    monkeypatch.setattr(isolated, "_environment", lambda: {**os.environ, "PYTHONPATH": str(tmp_path)})
+    monkeypatch.setattr(isolated, "environment", lambda: {**os.environ, "PYTHONPATH": str(tmp_path)})
     monkeypatch.chdir(tmp_path)
     with Isolated() as worker, pytest.raises(RunFailed, match=r"ended with code 1: .*[Nn]o module named"):
         worker.run(linear(), [X])
