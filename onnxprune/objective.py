@@ -46,16 +46,17 @@ class Objective:
         *,
         evaluate: Evaluate | None = None,
         most: int = MOST,
+        linear: bool = False,
         threads: int = 1,
         seed: int = 0,
         made: Callable[[Analysis, Plan], Model] = cut.mask,
     ) -> None:
         self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
-        self._threads = threads
+        self._threads, self._linear = threads, linear
         self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
         self._known: dict[tuple[tuple[int, int], ...], float] = {}
         self._sizes = {group.atom.id: group.size for group in analysis.groups}
-        self.measure = self._divergence.measure
+        self.measure = "unexplained variance" if linear else self._divergence.measure
         self._before = 0.0
         if evaluate is not None:
             found = evaluate(lambda feed: self._divergence.run({}, feed))
@@ -82,7 +83,7 @@ class Objective:
 
     def _loss(self, session: Session) -> float:
         if self._evaluate is None:
-            return self._divergence.of(session.run)
+            return (self._divergence.unexplained if self._linear else self._divergence.of)(session.run)
         return self._before - next(iter(self._evaluate(session.run).values()))
 
 

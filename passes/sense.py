@@ -23,7 +23,7 @@ class Sense:
 
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
     objective: str = option("outputs", "Loss: change of the outputs, or of the metric of --evaluate.",
-                            choices=("outputs", "metric"))  # fmt: skip
+                            choices=("outputs", "linear", "metric"))  # fmt: skip
     evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
@@ -60,8 +60,8 @@ class Sense:
             evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
         step: int | Literal["auto"] = "auto" if self.round_to == "auto" else int(self.round_to)
         try:
-            found = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, threads=self.threads,
-                              seed=self.seed)  # fmt: skip
+            found = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate,
+                              linear=self.objective == "linear", threads=self.threads, seed=self.seed)  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
             chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min,
