@@ -3,11 +3,11 @@
     python -m tools.allocations [--models resnet20 ...] [--only REGEX] [--results FILE] [--write docs/benchmarks.md]
 
 Models are the CIFAR-10 ResNets of models/: top-1 of 1,017 images, 256 others for calibration and repair, counts not
-rounded. Each row is an allocation, each column a criterion and a target; a cell has top-1 without repair and with
-`--recover auto`. `tried` counts the models that were run to decide, `seconds` is processor time, of one thread, of the
-passes `sense` and `allocate` alone. Each number found is put into FILE (JSON, a line each) at once and not measured
-again, so a run that was stopped goes on where it was; `--only` measures nothing but what it matches of "model target
-criterion allocation".
+rounded. Each row is an allocation, with the loss of its trials (`--objective`), each column a criterion and a target; a
+cell has top-1 without repair and with `--recover auto`. `tried` counts the models that were run to decide, `seconds` is
+processor time, of one thread, of the passes `sense` and `allocate` alone. Each number found is put into FILE (JSON, a
+line each) at once and not measured again, so a run that was stopped goes on where it was; `--only` measures nothing but
+what it matches of "model target criterion allocation".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from onnxprune.allocators import ALLOCATORS
+from onnxprune.allocators import need_of
 from onnxprune.data import Samples, load
 from onnxprune.evaluation import top1_of
 from onnxprune.model import Model
@@ -42,8 +42,12 @@ from tools.page import written
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (0.67, 0.5)
 CRITERIA = ("sparsegpt", "wanda", "l2")
-NAMES = ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "netadapt", "amc")
-assert {*NAMES, "auto"} == {*ALLOCATORS}
+LOSSES = ("outputs", "linear")  # of the allocations that try cuts
+NAMES = tuple(
+    f"{name} {loss}".strip()
+    for name in ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "netadapt", "amc")
+    for loss in (LOSSES if need_of(name) else ("",))
+)
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,9 @@ def measured(cell: Cell) -> Cell:
     """Allocate once, and judge without repair and with it."""
     unit, test = scored(cell.model, cell.criterion), subject(cell.model)[2]
     start = time.process_time()
-    unit = Sense(allocation=cell.allocation, round_to="1").run(unit)
-    unit = Allocate(allocation=cell.allocation, target=(f"macs={cell.target}",), round_to="1", best_effort=True).run(
-        unit
-    )
+    name, _, loss = cell.allocation.partition(" ")
+    unit = Sense(allocation=name, objective=loss or "outputs", round_to="1").run(unit)
+    unit = Allocate(allocation=name, target=(f"macs={cell.target}",), round_to="1", best_effort=True).run(unit)
     seconds = time.process_time() - start
     top1 = []
     for made in (unit, Recover(recover="auto").run(unit)):
