@@ -29,6 +29,7 @@ from onnxprune.dimensions import Vector
 from onnxprune.errors import UsageError
 from onnxprune.gating import Gated, gate
 from onnxprune.runtime.session import Options, Session
+from onnxprune.unexplained import unexplained
 
 __all__ = ["Divergence", "divergence_of"]
 
@@ -108,6 +109,19 @@ class Divergence:
     def of(self, run: Run) -> float:
         """The divergence of another model, with the same inputs and outputs."""
         return self._mean(self._each(self._collected(run, slice(None))))
+
+    def unexplained(self, run: Run) -> float:
+        """The share of the outputs' variance that no linear map of another model's outputs predicts; see there.
+
+        Of scores, over all their rows; otherwise the mean over float outputs, with a row for each sample.
+        """
+        after = self._collected(run, slice(None))
+        names = self._floats if self._scores is None else [self._scores]
+        shares = []
+        for name in names:
+            width = self._before[name][0].size if self._scores is None else self._before[name].shape[-1]
+            shares.append(unexplained(*(x[name].reshape(-1, width) for x in (self._before, after))))
+        return sum(shares) / len(shares)
 
     def run(self, gates: Mapping[int, Vector], feed: Mapping[str, Array]) -> Mapping[str, Any]:
         """The outputs of the model with these gates, on any input."""

@@ -12,6 +12,8 @@ from onnxprune.unit import Unit
 
 __all__ = ["Sense"]
 
+OBJECTIVES = ("outputs", "linear", "repaired", "metric")
+
 
 @dataclass(frozen=True)
 class Sense:
@@ -22,8 +24,8 @@ class Sense:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
-    objective: str = option("outputs", "Loss: change of the outputs, or of the metric of --evaluate.",
-                            choices=("outputs", "metric"))  # fmt: skip
+    objective: str = option("outputs", "What a trial loses: how far outputs are, what no linear map of them tells, how "
+                            "far they are once repaired, or the metric of --evaluate.", choices=OBJECTIVES)  # fmt: skip
     evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
@@ -43,9 +45,10 @@ class Sense:
         need = need_of(self.allocation)
         if not need or not unit.candidates:
             return unit
+        from onnxprune import cut
         from onnxprune.allocators import candidates
         from onnxprune.evaluation import evaluation
-        from onnxprune.objective import Objective, curves_of
+        from onnxprune.objective import Objective, curves_of, repaired_on
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.runtime.machine import conv_block
 
@@ -60,8 +63,11 @@ class Sense:
             evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
         step: int | Literal["auto"] = "auto" if self.round_to == "auto" else int(self.round_to)
         try:
-            found = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, threads=self.threads,
-                              seed=self.seed)  # fmt: skip
+            made = repaired_on(unit.samples, self.threads, self.seed) if self.objective == "repaired" else cut.mask
+            found = Objective(
+                unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=self.objective == "linear",
+                threads=self.threads, seed=self.seed, made=made,
+            )  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
             chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min,

@@ -42,7 +42,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
-    ("trials", "calibration", "noise"),
+    ("trials", "calibration", "noise", "unexplained"),
     ("verification", "probing", "divergence", "recovery", "latency"),
     ("objective", "prediction"),
     ("unit", "benchmark", "front", "curves"),

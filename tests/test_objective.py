@@ -12,7 +12,7 @@ from onnxprune import cut, prune
 from onnxprune.allocators import Candidate, candidates, choose
 from onnxprune.analysis import Analysis
 from onnxprune.criteria import Evidence, score
-from onnxprune.data import Samples
+from onnxprune.data import Samples, load
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import Vector
 from onnxprune.divergence import divergence_of
@@ -20,7 +20,7 @@ from onnxprune.errors import UsageError
 from onnxprune.evaluation import Evaluate
 from onnxprune.model import Model
 from onnxprune.noise import random_samples
-from onnxprune.objective import Objective, counts_of, curves_of
+from onnxprune.objective import Objective, counts_of, curves_of, repaired_on
 from onnxprune.plan import Plan
 from onnxprune.runtime.session import Session
 from tests.commands import Commands
@@ -48,6 +48,34 @@ def test_a_trial_is_the_divergence_of_the_cut_model(models: Path, name: str) -> 
     assert objective({**whole, **counts}) == found
     assert objective.trials == 1
     assert objective.measure == reference.measure == "KL"
+
+
+def test_what_a_linear_map_brings_back_is_not_lost(models: Path) -> None:
+    """A model whose scores are turned round has lost nothing by this measure, and much by the other."""
+    from onnxprune.model import Edit
+
+    analysis, scores, samples = ready(models, "cifar10_resnet20", 64)
+    model = analysis.model
+    edit = Edit(model)
+    edit.replace("linear.weight", -model.array("linear.weight"))
+    turned, counts = edit.done(), {analysis.groups[0].atom.id: 1}
+    linear, plain = (
+        Objective(analysis, scores, samples, linear=found, made=lambda analysis, plan: turned)
+        for found in (True, False)
+    )
+    assert linear.measure == "unexplained variance"
+    assert linear(counts) < 0.1 < 0.5 < plain(counts)
+    assert 0.05 < Objective(analysis, scores, samples, linear=True)({g.atom.id: 1 for g in analysis.groups}) < 1.5
+
+
+def test_what_is_repaired_first_loses_less(models: Path) -> None:
+    """The layers behind a cut are refitted on other samples before the trial is judged."""
+    analysis, scores, _ = ready(models, "cifar10_resnet20")
+    samples = load(str(models / "cifar10_calibration.npz"), analysis.model.inputs)
+    counts = {analysis.groups[1].atom.id: 4}
+    plain = Objective(analysis, scores, samples, most=32)
+    mended = Objective(analysis, scores, samples, most=32, made=repaired_on(samples))
+    assert 0 < mended(counts) < 0.7 * plain(counts)
 
 
 def test_a_metric_is_what_is_lost_of_it(models: Path) -> None:
