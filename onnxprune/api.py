@@ -215,7 +215,7 @@ def search(
     points: Sequence[float] | None = None,
     trials: int | None = None,
     allocation: str | Sequence[str] = "auto",
-    criterion: str | Sequence[str] = "l2",
+    criterion: str | Sequence[str] = "auto",
     lower_is_better: bool = False,
     workers: int | None = None,
     scheduler: str = "",

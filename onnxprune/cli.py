@@ -315,7 +315,7 @@ def sensitivity(
 @click.option("--trials", type=positive, metavar="N", help="Instead of --points: N of them between 0.9 and 0.3.")
 @click.option("--allocation", default="auto", show_default=True, metavar="NAME[,NAME]",
               help="How much to take from where; each is tried.")  # fmt: skip
-@click.option("--criterion", default="l2", show_default=True, metavar="NAME[,NAME]",
+@click.option("--criterion", default="auto", show_default=True, metavar="NAME[,NAME]",
               help="What makes an index important; each is tried.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=0), metavar="N",
               help="Timed calls of each model.  [default: 40 where latency is a budget, else 0]")  # fmt: skip

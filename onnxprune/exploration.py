@@ -73,7 +73,7 @@ class Request:
     budgets: tuple[str, ...] = ("macs",)
     points: tuple[float, ...] = POINTS
     allocations: tuple[str, ...] = ("auto",)
-    criteria: tuple[str, ...] = ("l2",)
+    criteria: tuple[str, ...] = ("auto",)
     lower_is_better: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,8 +1,8 @@
 """The sensitivity of a model: every group alone loses some of its indices, and all others stay as they are.
 
-Nothing is rebuilt: one session of the model with gates (see `gating`) answers for every group and count. Groups are
-surveyed one by one by an executor's workers, each of which opens a session of its own, once. Which indices go follows
-from the scores of the criterion. What is finished is kept in a journal, where there is one.
+What a group loses at a count is told by `objective`. Groups are surveyed one by one by an executor's workers, each of
+which reads the model and scores it once. Which indices go follows from the scores of the criterion. What is finished is
+kept in a journal, where there is one.
 """
 
 from __future__ import annotations
@@ -16,22 +16,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from onnxprune.allocators import choose
 from onnxprune.curves import PASSES, GroupCurve, Point, Sensitivity
 from onnxprune.dependency import Group
-from onnxprune.dimensions import Vector
-from onnxprune.divergence import divergence_of
 from onnxprune.errors import UsageError
-from onnxprune.evaluation import evaluation
+from onnxprune.evaluation import Evaluate, Run, evaluation
 from onnxprune.executor import Executor
 from onnxprune.fingerprints import data_print, versions
-from onnxprune.gating import gate
 from onnxprune.journal import Journal, key_of
 from onnxprune.model import Model
+from onnxprune.objective import MOST, Objective
 from onnxprune.passmanager import Pipeline, find
-from onnxprune.runtime.session import Options, Session
 from onnxprune.stamp import place_of
 from onnxprune.unit import Unit, Watch
 
@@ -39,7 +33,6 @@ __all__ = ["RATIOS", "Request", "survey"]
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Loss: TypeAlias = Callable[[Mapping[int, int]], float]  # of counts by atom
-Damped: TypeAlias = Callable[[Mapping[int, Vector]], float]  # of gates by atom
 
 
 @dataclass(frozen=True)
@@ -116,8 +109,8 @@ def survey(
     assert unit.analysis is not None
     assert unit.candidates is not None
     assert unit.samples is not None
-    gated = gate(unit.analysis).gated
-    asked = [group for group in unit.candidates if group.atom.id in gated]
+    assert unit.scores is not None
+    asked = unit.candidates
     places = {group.atom.id: place for place, group in enumerate(unit.analysis.groups)}
     digest, known = source.digest, request.known
     keys = {g.name: key_of(model=digest, group=place_of(g), counts=_counts(g, request.ratios), **known) for g in asked}
@@ -139,15 +132,12 @@ def survey(
         finally:
             _bench.cache_clear()
     curves = tuple(_curve(group, found[group.name], request.ratios) for group in asked)
-    left = [group.name for group in unit.candidates if group.atom.id not in gated]
-    note = f"{len(left)} groups are read as integers, which cannot be damped, and have no curve: "
-    notes = (*unit.notes, note + ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")) if left else unit.notes
     options = request.options or {}
     measure = next((answer["measure"] for answer in found.values()), "none")
     samples = next((answer["samples"] for answer in found.values()), 0)
     return Sensitivity(
         source.source, measure, request.evaluate or str(options["calibration"]), samples,
-        str(options.get("criterion", "l2")), request.ratios, curves, notes,
+        unit.scores.criterion, request.ratios, curves, unit.notes,
     )  # fmt: skip
 
 
@@ -218,41 +208,22 @@ def _bench(setup: Setup) -> _Bench:
     assert unit.samples is not None
     assert unit.scores is not None
     threads, seed = int(options.get("threads", 1)), int(options.get("seed", 0))
-    damped: Damped
-    if setup.evaluate:
-        damped, measure = _metric_drop(unit, request, threads)
-        samples = 0
-    else:
-        damped = divergence_of(unit.analysis, unit.samples, threads=threads, seed=seed)
-        measure, samples = damped.measure, len(damped)
-    return _Bench(unit.analysis.groups, _of_counts(damped, unit.scores.values), measure, samples)
+    evaluate = _metric(unit, request) if setup.evaluate else None
+    loss = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, threads=threads, seed=seed)
+    measure = f"drop of {loss.measure}" if setup.evaluate else loss.measure
+    return _Bench(unit.analysis.groups, loss, measure, 0 if setup.evaluate else min(len(unit.samples), MOST))
 
 
-def _of_counts(damped: Damped, scores: Mapping[int, Vector]) -> Loss:
-    """The loss when the best-scored indices stay, as many as a count says."""
-
-    def loss(counts: Mapping[int, int]) -> float:
-        masks = choose({atom: scores[atom] for atom in counts}, counts)
-        return damped({atom: mask.astype(np.float64) for atom, mask in masks.items()})
-
-    return loss
-
-
-def _metric_drop(unit: Unit, request: Request, threads: int) -> tuple[Damped, str]:
-    """How much a metric is worse with gates than without, and what that is called."""
-    assert unit.analysis is not None
+def _metric(unit: Unit, request: Request) -> Evaluate:
+    """The evaluation that was asked for, its metrics such that more is better."""
     spec = (request.options or {}).get("preprocess")
     measure = evaluation(request.evaluate, unit.source.inputs, Path(spec) if spec else None)
-    gated = gate(unit.analysis)
-    session = Session(gated.model.to_bytes(), Options(threads=threads))
-
-    def metric(gates: Mapping[int, Vector]) -> dict[str, float]:
-        extra = gated.feeds(gates)
-        return measure(lambda feed: session.run({**feed, **extra}))
-
-    before = metric({})
-    if not before:
-        raise UsageError(f"{request.evaluate}: measured nothing; expected a number or a dict of numbers")
-    name = next(iter(before))
     sign = -1.0 if request.lower_is_better else 1.0
-    return lambda gates: sign * (before[name] - metric(gates)[name]), f"drop of {name}"
+
+    def signed(run: Run) -> dict[str, float]:
+        found = measure(run)
+        if not found:
+            raise UsageError(f"{request.evaluate}: measured nothing; expected a number or a dict of numbers")
+        return {name: sign * value for name, value in found.items()}
+
+    return signed

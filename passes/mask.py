@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import GateNotMet, UsageError
 from onnxprune.passmanager import option
+from onnxprune.schedules import SCHEDULES, share
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
-    from onnxprune.sparsity import Masking, Target
+    from onnxprune.criteria import Criterion
+    from onnxprune.sparsity import Granularity, Masking, Target
 
 __all__ = ["Mask"]
 
@@ -32,7 +34,7 @@ class Mask:
     granularity: str = option("element", "element, N:M (2:4), vector:N, block:RxC, kernel, stripe or pattern.", "FORM")
     sparsity: float | None = option(None, "Fraction of the weights to set to zero (0.5; N:M states its own).", "F")
     criterion: str = option("auto", "What makes an index or a weight important; see docs/criteria.md.", "NAME")
-    allocation: str = option("auto", "How much from which layer: uniform, global, erk, or what suits best.", "NAME")
+    allocation: str = option("auto", "How much from which layer: uniform, global, erk, loss, or what suits.", "NAME")
     normalise: str = option("lamp", "What makes layers comparable for a global allocation.", choices=NORMALISATIONS)
     compare: str = option(
         "auto", "Masks: what a weight is weighed against, its layer or its output.", choices=("auto", "layer", "output")
@@ -42,6 +44,8 @@ class Mask:
     skip: tuple[str, ...] = option((), "Masks: leave alone the first or last layer (default: neither).", "first,last")
     embeddings: bool = option(False, "Masks: set weights of embeddings to zero, too.")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
+    steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
+    schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
 
@@ -74,19 +78,22 @@ class Mask:
         found = mask(
             known, targets, evidence, criterion, form,
             DEFAULT_SPARSITY if self.sparsity is None else self.sparsity,
-            allocation="erk" if self.allocation == "auto" else self.allocation, normalise=self.normalise,
-            watch=unit.watch,
+            allocation=_suiting(form, criterion) if self.allocation == "auto" else self.allocation,
+            normalise=self.normalise, share=share(unit.step, self.steps, self.schedule), watch=unit.watch,
             per_output=(criterion.compare if self.compare == "auto" else self.compare) == "output",
         )  # fmt: skip
+        if unit.masking is not None:
+            found = found.following(unit.masking)
         self._judge(unit, found)
         analysis = known
         if found.model is known.model:
-            found = replace(found, model=known.model if unit.reordering and unit.reordering.orders else unit.source)
+            same = unit.step == 1 and not (unit.reordering and unit.reordering.orders)
+            found = replace(found, model=unit.source if same else known.model)
         else:
             analysis = analyse(found.model, known.shapes.sizes, prober=known.prober)
         others = left_alone(known, tuple(layer for target in targets for layer in target.layers))
         return replace(
-            unit, analysis=analysis, original=known, statistics=evidence.statistics, masking=found,
+            unit, analysis=analysis, original=unit.original or known, statistics=evidence.statistics, masking=found,
             targets={"sparsity": (found.asked, found.reached)},
             notes=(*unit.notes, *self._notes(found, targets, others, criterion.name)),
         )  # fmt: skip
@@ -114,6 +121,13 @@ class Mask:
         if others and not self.include and not self.exclude:
             notes.append(f"not masked, because no layer multiplies with them: {_some(list(others))}")
         return notes
+
+
+def _suiting(form: Granularity, criterion: Criterion) -> str:
+    """Where every layer has an N of its own, the N that lose least together; else small layers stay denser."""
+    from onnxprune.sparsity import Lanes
+
+    return "loss" if isinstance(form, Lanes) and form.kept is None and criterion.elements is not None else "erk"
 
 
 def _some(names: list[str]) -> str:

@@ -13,13 +13,13 @@ __all__ = ["Repeat"]
 
 @dataclass(frozen=True)
 class Repeat:
-    """Sends the run back to `score` until the last step is made; `allocate` says how far each step goes.
+    """Sends the run back to `score`, or `mask`, until the last step is made; `allocate` or `mask` says how far it goes.
 
     What is scored then is the model as it is pruned and repaired so far (Han et al., arXiv 1506.02626).
     """
 
     name: ClassVar[str] = "repeat"
-    needs: ClassVar[frozenset[str]] = frozenset({"analysis", "plan"})
+    needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
     gives: ClassVar[frozenset[str]] = frozenset()
 
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
@@ -29,4 +29,4 @@ class Repeat:
         if unit.step >= self.steps:
             return unit
         unit.watch(f"step {unit.step} of {self.steps} is made", unit.step, self.steps)
-        return replace(unit, step=unit.step + 1, statistics=None, redo="score")
+        return replace(unit, step=unit.step + 1, statistics=None, redo="mask" if unit.masking else "score")

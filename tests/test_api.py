@@ -125,5 +125,5 @@ def test_a_pipeline_of_ones_own() -> None:
     """`Pipeline.from_toml` gives the passes; overrides reach those that have the option."""
     pipeline = onnxprune.Pipeline.from_toml(pipeline_path("prune"), seed=7)
     assert [step.name for step in pipeline.passes if getattr(step, "seed", None) == 7] == [
-        "calibrate", "score", "meet", "recover", "verify", "profile",
+        "calibrate", "score", "sense", "tabulate", "allocate", "meet", "recover", "verify", "profile",
     ]  # fmt: skip

@@ -31,7 +31,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("dependency",),
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics", "consumers"),
-    ("cut", "stamp", "gating", "permutation"),
+    ("cut", "stamp", "gating", "permutation", "gemm"),
     ("continuity", "liveness", "silenced"),
     ("lossless",),
     ("cost",),

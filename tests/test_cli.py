@@ -314,7 +314,7 @@ WRONG = {
         ("--target", "metric>=0.9", "--evaluate", "x.npz", "--sparsity", "0.5"), ("--sparsity", "one of them")
     ),
     "an unknown criterion": Wrong(("--criterion", "l3"), ("no criterion 'l3'", "choose one of ")),
-    "an unknown allocation": Wrong(("--allocation", "fair"), ("no allocation 'fair'", "global, uniform")),
+    "an unknown allocation": Wrong(("--allocation", "fair"), ("no allocation 'fair'", "global, knapsack")),
     "an unknown granularity": Wrong(("--granularity", "toe"), ("'toe'", "channel")),
     "heads where there are none": Wrong(("--granularity", "head"), ("no attention heads", "inspect")),
     "an unknown option": Wrong(("--sparsityy", 0.5), ("--sparsityy", "--sparsity")),
@@ -455,7 +455,7 @@ def test_an_error_that_should_not_happen_is_shown_whole(
     assert "in bug" in ran.err
     last = ran.err.splitlines()[-1]
     assert "pass 'shrink' failed: ZeroDivisionError: a bug" in last
-    assert "analyse, calibrate, select, score, allocate" in last
+    assert "analyse, calibrate, select, score, sense, tabulate, allocate" in last
     monkeypatch.setattr("onnxprune.api.inspect", bug)
     ran = onnxprune("inspect", tiny)
     assert (ran.code, "in bug" in ran.err, "Please report" in ran.err) == (4, True, True)
@@ -468,8 +468,8 @@ def test_help_lists_options_by_pass(onnxprune: Commands) -> None:
     """Options stand under the pass that they belong to; how quick help is, tools/speed.py measures."""
     shown = onnxprune("prune", "--help").out
     sections = [line.removesuffix(":") for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
-    assert sections == ["Options", *(f"Pass {name}" for name in ("analyse", "calibrate", "select", "score", "allocate",
-                        "recover", "profile", "permute", "mask")), "Several passes"]  # fmt: skip
+    assert sections == ["Options", *(f"Pass {name}" for name in ("analyse", "calibrate", "select", "score", "sense",
+                        "allocate", "recover", "profile", "permute", "mask")), "Several passes"]  # fmt: skip
 
 
 def test_progress_is_shown_on_a_terminal_alone(tiny: Path) -> None:

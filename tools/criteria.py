@@ -7,9 +7,15 @@ into FILE (JSON, a line each) at once and not measured again, so a run that was 
 measures again nothing but what it matches of "model criterion column". `--fresh` forgets what it matches first.
 
 Models: the CIFAR-10 ResNets of models/ (top-1 of 1,017 images, 256 others for calibration), and the language model
-stories260k of --assets (perplexity of 12 texts, 6 others for calibration). What is random by nature (`SEEDED`) is
-the mean over `SEEDS` seeds, with their standard deviation. A number is `~` where it is not clearly better than that of
+stories260k of --assets (perplexity of 12 texts, 6 others for calibration). What is random by nature (`SEEDS`) is
+the mean over so many seeds, with their standard deviation. A number is `~` where it is not clearly better than that of
 `random`: by more than two standard errors, of seeds and of the test set together.
+
+Top-1 says nothing where all is lost: a network that is destroyed guesses, whatever destroyed it. So it has a second
+number beside it, the correlation of the scores with the original's, each class with its mean taken off, on the same
+images: 1 is the original, 0 is nothing of it, and it does not stop at chance. It is `~` where it is not better by more
+than two standard deviations of `random`. The mean Kullback-Leibler divergence from the original is put into FILE as
+well (`divergence`), and not shown: a network that is dead (all scores equal) has less of it than one that is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -33,7 +39,7 @@ import numpy.typing as npt
 
 from onnxprune.criteria import CRITERIA
 from onnxprune.data import Samples, load
-from onnxprune.evaluation import top1_of
+from onnxprune.evaluation import top1
 from onnxprune.model import Model
 from onnxprune.passes.allocate import Allocate
 from onnxprune.passes.analyse import Analyse
@@ -48,7 +54,7 @@ from onnxprune.unit import Unit
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
-SEEDS, SEEDED = 5, ("random", "spsa")
+SEEDS = {"random": 20, "spsa": 5}
 CHANNELS = {
     f"{times}x {allocation}": (target, allocation)
     for allocation in ("uniform", "global")
@@ -78,20 +84,45 @@ class Subject:
         """The sign with which the metric counts."""
         return 1 if self.metric == "top-1" else -1
 
-    def measure(self, model: Model) -> float:
-        """The metric of a model on the test samples."""
+    def judge(self, cell: Cell, model: Model) -> Cell:
+        """The cell with the metric, and where that is top-1 how the scores go with the original's, as above."""
+        if self.metric == "perplexity":
+            return replace(cell, value=self._perplexity(model))
+        scores, before = self._scores(model), self._scores_before
+        assert self.test.labels is not None
+        p, q = (_logarithms(values) for values in (before, scores))
+        a, b = (values - values.mean(axis=0) for values in (before, scores))
+        size = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+        return replace(
+            cell,
+            value=top1(scores, self.test.labels),
+            likeness=float((a * b).sum()) / size if size else 0.0,
+            divergence=float(np.sum(np.exp(p) * (p - q), axis=1).mean()),
+        )
+
+    @cached_property
+    def _scores_before(self) -> npt.NDArray[np.float64]:
+        return self._scores(Model.load(self.path))
+
+    def _scores(self, model: Model) -> npt.NDArray[np.float64]:
         run = Session(model.to_bytes(), Options(threads=1)).run
-        if self.metric == "top-1":
-            return top1_of(run, self.test)
+        return np.concatenate([np.asarray(next(iter(run(f).values())), np.float64) for f in self.test.batches(64)])
+
+    def _perplexity(self, model: Model) -> float:
+        run = Session(model.to_bytes(), Options(threads=1)).run
         lost, count = 0.0, 0
         for feed in self.test.batches(12):
             (ids,) = feed.values()
-            scores = np.asarray(next(iter(run(feed).values())), np.float64)[:, :-1]
-            scores -= scores.max(axis=-1, keepdims=True)
-            chances = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+            chances = _logarithms(np.asarray(next(iter(run(feed).values())), np.float64)[:, :-1])
             lost -= float(np.take_along_axis(chances, ids[:, 1:, None], axis=-1).sum())
             count += ids[:, 1:].size
         return float(np.exp(lost / count))
+
+
+def _logarithms(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scores of the last axis as logarithms of probabilities."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 @cache
@@ -111,7 +142,10 @@ def subject(name: str, assets: Path) -> Subject:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: `value` is the metric, `reached` what the budget came to, `seconds` the choosing alone."""
+    """One measurement: `value` is the metric, `reached` what the budget came to, `seconds` the choosing alone.
+
+    `likeness` and `divergence` are those of the scores from the original's, where the metric is top-1.
+    """
 
     model: str
     criterion: str
@@ -120,6 +154,8 @@ class Cell:
     value: float = 0.0
     reached: float = 0.0
     seconds: float = 0.0
+    likeness: float = 0.0
+    divergence: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -141,7 +177,7 @@ def measured(cells: Sequence[Cell], assets: Path) -> Iterator[Cell]:
     for cell in cells:
         who, start = subject(cell.model, assets), time.perf_counter()
         if cell.column == "original":
-            yield replace(cell, value=who.measure(Model.load(who.path)))
+            yield who.judge(cell, Model.load(who.path))
         elif cell.column in CHANNELS:
             target, allocation = CHANNELS[cell.column]
             if scored is None:
@@ -150,7 +186,7 @@ def measured(cells: Sequence[Cell], assets: Path) -> Iterator[Cell]:
             unit = Shrink().run(how.run(scored))
             spent = time.perf_counter() - start
             assert unit.model is not None
-            yield replace(cell, value=who.measure(unit.model), reached=unit.targets["macs"][1], seconds=spent)
+            yield who.judge(replace(cell, reached=unit.targets["macs"][1], seconds=spent), unit.model)
         else:
             form, sparsity, allocation = MASKS[cell.column]
             ready, start = _ready(cell.model, assets, form), time.perf_counter()
@@ -159,7 +195,7 @@ def measured(cells: Sequence[Cell], assets: Path) -> Iterator[Cell]:
             spent = time.perf_counter() - start
             assert unit.masking is not None
             reached = unit.targets["sparsity"][1]
-            yield replace(cell, value=who.measure(unit.masking.model), reached=reached, seconds=spent)
+            yield who.judge(replace(cell, reached=reached, seconds=spent), unit.masking.model)
 
 
 def _task(cells: Sequence[Cell], assets: Path) -> list[Cell]:
@@ -174,7 +210,7 @@ def wanted(models: Sequence[str], only: str) -> Iterator[Cell]:
             columns = [*CHANNELS, *(MASKS if criterion.elements is not None or criterion.solve is not None else ())]
             for column in columns:
                 if re.search(only, f"{model} {name} {column}"):
-                    for seed in range(SEEDS if name in SEEDED else 1):
+                    for seed in range(SEEDS.get(name, 1)):
                         yield Cell(model, name, column, seed)
 
 
@@ -190,8 +226,9 @@ def measure(cells: Sequence[Cell], results: Path, processes: int, assets: Path) 
             for cell in done.result():
                 out.write(json.dumps(asdict(cell)) + "\n")
                 print(f"{cell.model} {cell.criterion:20} {cell.column:14} {cell.seed} {cell.value:9.4f} "
-                      f"(reached {cell.reached:.3f}, {cell.seconds:.1f} s)", flush=True)  # fmt: skip
+                      f"{cell.likeness:.3f} (reached {cell.reached:.3f}, {cell.seconds:.1f} s)")  # fmt: skip
             out.flush()
+            sys.stdout.flush()
 
 
 def read(results: Path) -> list[Cell]:
@@ -215,9 +252,22 @@ def clearly(who: Subject, values: Sequence[float], chance: Sequence[float]) -> b
     return who.better * (mean - by_chance) > 2 * float(np.sqrt(variance + of_chance))
 
 
-def _text(who: Subject, values: Sequence[float], chance: Sequence[float], itself: bool) -> str:
-    if not values:
+def _text(who: Subject, cells: Sequence[Cell], chance: Sequence[Cell], itself: bool) -> str:
+    if not cells:
         return ""
+    first = _metric(who, [c.value for c in cells], [c.value for c in chance], itself)
+    if who.metric == "perplexity":
+        return first
+    likeness, by_chance = ([c.likeness for c in found] for found in (cells, chance))
+    mean = statistics.mean(likeness)
+    text = f"{mean:.2f}" + (f" ± {statistics.stdev(likeness):.2f}" if len(likeness) > 1 else "")
+    if itself:
+        return f"{first}; {text}"
+    far = len(by_chance) > 1 and mean - statistics.mean(by_chance) > 2 * statistics.stdev(by_chance)
+    return f"{first}; {text}" if far else f"{first}; ~ {text}"
+
+
+def _metric(who: Subject, values: Sequence[float], chance: Sequence[float], itself: bool) -> str:
     scale = 100 if who.metric == "top-1" else 1
     mean = statistics.mean(values) * scale
     text = f"{mean:.1f}" if mean < 1000 else f"{mean:.0f}"
@@ -228,10 +278,10 @@ def _text(who: Subject, values: Sequence[float], chance: Sequence[float], itself
 
 def table(who: Subject, cells: Sequence[Cell], columns: Sequence[str]) -> str:
     """One table of a model, `random` first."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in sorted(cells, key=lambda cell: cell.seed):
         if cell.model == who.name:
-            found[cell.criterion, cell.column].append(cell.value)
+            found[cell.criterion, cell.column].append(cell)
     names = [name for name in sorted(CRITERIA, key=lambda name: (name != "random", name))
              if any((name, column) in found for column in columns)]  # fmt: skip
     lines = [f"| criterion | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
@@ -243,11 +293,14 @@ def table(who: Subject, cells: Sequence[Cell], columns: Sequence[str]) -> str:
 
 def markdown(cells: Sequence[Cell], models: Sequence[str], assets: Path) -> str:
     """All tables, with what is measured."""
-    parts = [f"{this_machine()}; {SEEDS} seeds of {', '.join(f'`{name}`' for name in SEEDED)}, one of the others."]
+    there = {cell.criterion for cell in cells}
+    seeds = ", ".join(f"{count} seeds of `{name}`" for name, count in SEEDS.items() if name in there)
+    parts = [f"{this_machine()}; {seeds}, one of the others."]
     for name in models:
         who = subject(name, assets)
         original = next((cell.value for cell in cells if cell.model == name and cell.column == "original"), 0.0)
-        unit = f"top-1 {original * 100:.1f} %" if who.better > 0 else f"perplexity {original:.2f}, less is better"
+        both = f"top-1 {original * 100:.1f} % and, behind it, a correlation of the scores with the original's of 1.00"
+        unit = both if who.better > 0 else f"perplexity {original:.2f}, less is better"
         parts.append(f"**{name}**, {unit} before. Channels go, to 1/1.5 and 1/2 of the MACs:")
         parts.append(table(who, cells, tuple(CHANNELS)))
         parts.append(f"**{name}**, weights become zero (ERK over layers where not global; N:M with `--permute`):")

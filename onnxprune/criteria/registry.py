@@ -89,10 +89,20 @@ def criterion_of(name: str) -> Criterion:
 
 
 def score(evidence: Evidence, criterion: str, *, aggregate: str = "mean", normalise: str = "mean") -> Scores:
-    """Score every index of every group by the criterion of that name."""
+    """Score every index of every group by the criterion of that name.
+
+    A criterion that makes scores for the whole model itself has no sites to aggregate or normalise: `UsageError` where
+    that is asked for in another way than by default.
+    """
     chosen = criterion_of(criterion)
     found = chosen.judge(evidence)
     if isinstance(found, Scores):
+        for flag, asked in (("--aggregate", aggregate), ("--normalise", normalise)):
+            if asked != "mean":
+                raise UsageError(
+                    f"{flag} {asked}: the scores of {criterion!r} can be compared over the whole model as they are: "
+                    "they are not made of sites that could be aggregated or normalised; leave the option out"
+                )
         return found
     values = {atom: aggregated(sites, aggregate, normalise) for atom, sites in found.items() if sites}
     return Scores.of(chosen.name, evidence.groups, values)

@@ -34,6 +34,7 @@ class Edit:
         self._after: dict[int, list[NodeProto]] = {}
         self._outputs: dict[tuple[int, int], str] = {}
         self._sizes: dict[str, Sequence[int | None]] = {}
+        self._becomes: dict[int, tuple[str, Sequence[str]]] = {}
         self._names = set(model.tensors) | {name for node in model.nodes for name in (*node.inputs, *node.outputs)}
 
     def replace(self, name: str, array: Array) -> None:
@@ -77,6 +78,10 @@ class Edit:
         self._outputs[node, position] = made
         self._after.setdefault(node, []).append(helper.make_node(op_type, [made, other], [name], name=f"{name}__after"))
 
+    def become(self, node: int, op_type: str, inputs: Sequence[str]) -> None:
+        """Make a node another standard operator without attributes, of these inputs; its name and outputs stay."""
+        self._becomes[node] = op_type, inputs
+
     def array(self, name: str) -> Array:
         """The values of a constant tensor, with the changes so far."""
         return self._weights[name] if name in self._weights else self.model.array(name)
@@ -105,7 +110,8 @@ class Edit:
     def done(self) -> Model:
         """The changed model. Nodes and initializers that only the changes left without a reader are gone."""
         model, frame = self.model, ModelProto()
-        asked = (self._weights, self._added, self._inputs, self._attributes, self._before, self._after, self._sizes)
+        asked = (self._weights, self._added, self._inputs, self._attributes, self._before, self._after, self._sizes,
+                 self._becomes)  # fmt: skip
         if not any(asked):
             frame.CopyFrom(model.frame)
             return Model(frame, model.tensors, model.folder, model.source, model.outside)
@@ -122,6 +128,12 @@ class Edit:
                 node.input.append("")
             loosened.append(node.input[position])
             node.input[position] = name
+        for index, (op_type, inputs) in self._becomes.items():
+            node = nodes[index]
+            loosened.extend(node.input)
+            node.op_type, node.domain = op_type, ""
+            del node.attribute[:], node.input[:]
+            node.input.extend(inputs)
         for (index, position), name in self._outputs.items():
             nodes[index].output[position] = name
         restated = self._resize(frame.graph)
@@ -210,6 +222,7 @@ class Edit:
     def _touched(self, restated: set[str]) -> set[int]:
         """The nodes that a change names, or in whose bodies it restates shapes."""
         touched = {index for index, _ in (*self._inputs, *self._attributes)} | set(self._before) | set(self._after)
+        touched |= set(self._becomes)
         constants = (self.model.weights[name].constant_node for name in self._weights)
         touched.update(index for index in constants if index is not None)
         for node in self.model.nodes:

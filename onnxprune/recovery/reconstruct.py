@@ -174,9 +174,9 @@ def _repair(
     keep = (now != 0) | (first == 0)
     free = 1 if behind.bias else 0
     if free:
-        values = behind.sign * model.array(behind.bias).reshape(*layer.shape[:2], 1)
-        first, now = np.concatenate([first, values], axis=2), np.concatenate([now, values], axis=2)
-        keep = np.concatenate([keep, np.ones_like(values, np.bool_)], axis=2)
+        biases = [behind.sign * m.array(behind.bias).reshape(*layer.shape[:2], 1) for m in (original.model, model)]
+        first, now = (np.concatenate(pair, axis=2) for pair in zip((first, now), biases, strict=True))
+        keep = np.concatenate([keep, np.ones_like(biases[0], np.bool_)], axis=2)
     fitted, held = _normals(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
     start = Start(layer, first.astype(np.float64), now.astype(np.float64), keep, free)
     solved = solver(fitted, start)

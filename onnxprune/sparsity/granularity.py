@@ -62,6 +62,10 @@ class Granularity(Protocol):
         """How many consecutive inputs can be masked by themselves, for who decides piece by piece."""
         ...
 
+    def runs(self, shape: Shape) -> tuple[int, int] | None:
+        """The axis and length of the blocks that are masked one by one; None where any part is a mask of that form."""
+        ...
+
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """What can go next, piece by piece: the importance in sum and the number of weights of each piece."""
         ...
@@ -105,6 +109,9 @@ class Boxes:
         """As many as hold whole boxes, in about 128 columns: SparseGPT's choice."""
         least = lcm(self._box(shape)[1], shape[3]) // shape[3]
         return max(1, round(SPAN / (least * shape[3]))) * least
+
+    def runs(self, shape: Shape) -> None:
+        """Fewer boxes may go."""
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """Every box."""
@@ -174,6 +181,10 @@ class Lanes:
         """One group."""
         return self.of
 
+    def runs(self, shape: Shape) -> tuple[int, int]:
+        """M inputs."""
+        return 2, self.of
+
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """First the least of each group, then the second least, and so on: M pieces."""
         return _ranked(self._grouped(importance).swapaxes(3, 4).reshape(-1, self.of))
@@ -224,6 +235,10 @@ class Patterns:
     def span(self, shape: Shape) -> int:
         """All of them: the patterns are those of the layer."""
         return shape[2]
+
+    def runs(self, shape: Shape) -> tuple[int, int]:
+        """A kernel."""
+        return 3, shape[3]
 
     def units(self, importance: Array) -> tuple[Vector, Vector]:
         """First the least entry of each kernel, then the second least, and so on: K pieces."""

@@ -18,9 +18,10 @@ from onnxprune.dimensions import Mask
 from onnxprune.errors import UsageError
 from onnxprune.layers import Layer
 from onnxprune.model import Array, Edit, Model
-from onnxprune.sparsity.allocation import Share, allocated
+from onnxprune.sparsity.allocation import RANKING, Share, allocated
 from onnxprune.sparsity.choosing import Target
 from onnxprune.sparsity.granularity import Granularity
+from onnxprune.sparsity.progress import selected
 from onnxprune.statistics import Gram, GramMatrix
 from onnxprune.weights import Weights
 
@@ -79,6 +80,12 @@ class Masking:
         after = tuple(w if w.why_not else replace(w, nonzero_after=weights.nonzeros(w.weight)) for w in self.weights)
         return replace(self, model=model, weights=after, updated=True)
 
+    def following(self, earlier: Masking) -> Masking:
+        """The masking as one of the model before `earlier`, a step on the same way."""
+        before = {w.weight: w.nonzero_before for w in earlier.weights}
+        weights = tuple(replace(w, nonzero_before=before[w.weight]) for w in self.weights)
+        return replace(self, weights=weights, updated=self.updated or earlier.updated)
+
     def stated(self, made: Model) -> dict[str, tuple[str, int]]:
         """What the masks of a model that was made of this one come to: by weight, the form and what is not zero."""
         weights = Weights(made)
@@ -102,9 +109,10 @@ class _Selection:
     granularity: Granularity
     per_output: bool
     span: int
+    share: float = 1.0
 
     def __call__(self, importance: Array, sparsity: float, /) -> Mask:
-        return self.granularity.select(importance, sparsity, self.per_output)
+        return selected(self.granularity, importance, sparsity, self.per_output, self.share)
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class _Job:
     criterion: Criterion
     granularity: Granularity
     per_output: bool
+    share: float = 1.0
 
     def importance(self, target: Target) -> Array:
         """The importance of every weight, in the form of the first layer, added up over all layers."""
@@ -131,7 +140,7 @@ class _Job:
         """The new real weights, in the shape that they are stored in."""
         own, real = target.layer, self.evidence.weights.real(target.weight)
         if self.criterion.solve is None:
-            keep = self.granularity.select(self.importance(target), sparsity, self.per_output)
+            keep = self.selection(own)(self.importance(target), sparsity)
             return np.where(own.stored(keep), real, real.dtype.type(0))
         grams = [self.evidence.statistics.gram(layer) for layer in target.layers]
         gram = GramMatrix(
@@ -144,7 +153,7 @@ class _Job:
 
     def selection(self, layer: Layer) -> Select:
         """How a solver chooses what stays of a layer."""
-        return _Selection(self.granularity, self.per_output, self.granularity.span(layer.shape))
+        return _Selection(self.granularity, self.per_output, self.granularity.span(layer.shape), self.share)
 
     def why_not(self, target: Target) -> str:
         """Why a weight has to stay whole; empty where it can be masked."""
@@ -170,15 +179,17 @@ def mask(
     allocation: str = "uniform",
     normalise: str = "lamp",
     per_output: bool = False,
+    share: float = 1.0,
     watch: Watch | None = None,
 ) -> Masking:
     """The model with the least important weights of `targets` set to zero.
 
-    `sparsity` counts over all weights that can be masked; a granularity that states its own (2:4) goes by that.
+    `sparsity` counts over all weights that can be masked; a granularity that states its own (2:4) goes by that. `share`
+    is how much of the way is gone, for a mask that is made in steps (`progress`).
     """
     if criterion.elements is None and criterion.solve is None:
         raise UsageError(f"--criterion {criterion.name!r} judges channels and has nothing to say of single weights")
-    job = _Job(evidence, criterion, granularity, per_output)
+    job = _Job(evidence, criterion, granularity, per_output, share)
     reasons = {target.weight: job.why_not(target) for target in targets}
     possible = [target for target in targets if not reasons[target.weight]]
     asked = _asked(job, possible, sparsity, allocation, normalise)
@@ -214,13 +225,16 @@ def _asked(job: _Job, targets: Sequence[Target], sparsity: float, allocation: st
     free = [target for target in targets if stated[target.weight] is None]
     shares = []
     for target in free:
-        if allocation != "global":
+        if allocation not in RANKING:
             shares.append(Share(_dims(target.layer)))
             continue
         if job.criterion.elements is None:
-            raise UsageError(f"--allocation global: {job.criterion.name!r} does not rank weights of different layers")
+            raise UsageError(
+                f"--allocation {allocation}: {job.criterion.name!r} does not rank weights of different layers"
+            )
         sums, sizes = job.granularity.units(job.importance(target))
-        means = NORMALISATIONS[normalise](SiteScore(target.weight, 0, sums / sizes, target.layer.numbers))
+        how = normalise if allocation == "global" else "none"  # 'loss' has a measure of its own
+        means = NORMALISATIONS[how](SiteScore(target.weight, 0, sums / sizes, target.layer.numbers))
         shares.append(Share(_dims(target.layer), means, sizes))
     given = dict(zip((t.weight for t in free), allocated(allocation, shares, sparsity), strict=True))
     return {name: given[name] if fixed is None else fixed for name, fixed in stated.items()}

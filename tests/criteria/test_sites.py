@@ -71,3 +71,13 @@ def test_options_reach_the_sites(aggregate: str, normalise: str) -> None:
     ]
     expected = aggregated(sites, aggregate, normalise)
     np.testing.assert_allclose(found.values[analysis.groups[0].atom.id], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", [{"aggregate": "max"}, {"normalise": "none"}])
+def test_options_that_say_nothing_to_a_criterion_are_refused(option: dict[str, str]) -> None:
+    """`similarity` and its like make scores for the whole model; to take the option and ignore it would mislead."""
+    evidence = Evidence(net("convolutions"))
+    for criterion in ("bn-scale", "lamp", "random", "similarity"):
+        assert score(evidence, criterion, aggregate="mean", normalise="mean").criterion == criterion
+        with pytest.raises(UsageError, match="can be compared over the whole model as they are"):
+            score(evidence, criterion, **option)

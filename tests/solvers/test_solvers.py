@@ -125,6 +125,23 @@ def test_sparsegpt_is_the_published_algorithm(n_of_m: bool, span: int) -> None:
     assert error(weights, expected, x.T @ x) < error(weights, magnitude, x.T @ x)
 
 
+@pytest.mark.parametrize(("n_of_m", "span"), [(False, 128), (True, 4)])
+@pytest.mark.parametrize("columns", [256, 300])
+def test_sparsegpt_decides_in_blocks_of_128_columns(n_of_m: bool, span: int, columns: int) -> None:
+    """By default, as its authors do: a layer wider than a block, also by less than one, against the plain algorithm.
+
+    Another block gives another mask, so the size of the block is seen in what is found.
+    """
+    x, weights = correlated(400, columns), random(5, columns)
+    select, matrix, gram = two_of_four if n_of_m else half, weights[None, :, :, None], (x.T @ x)[None]
+    expected, mask = published(weights, gram[0], 0.5, 128, n_of_m)
+    found, kept = sparsegpt(matrix, gram, select, 0.5, span=span)
+    np.testing.assert_array_equal(kept[0, :, :, 0], mask)
+    np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-8)
+    other = sparsegpt(matrix, gram, select, 0.5, span=span if n_of_m else 64, block=64)
+    assert np.array_equal(other[1], kept) == n_of_m  # what N:M decides does not depend on it
+
+
 def test_sparsegpt_of_groups_and_positions() -> None:
     """Groups are solved as layers of their own; N:M runs over inputs, at every position of the kernel."""
     weights = random(3, 4, 8, 2)

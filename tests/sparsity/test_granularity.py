@@ -135,5 +135,35 @@ def test_global_takes_the_least_wherever_it_is_and_empties_no_layer() -> None:
     ]
     assert allocated("global", shares, 0.5) == [0.5, 0.5]
     assert allocated("global", shares, 0.875) == [0.75, 0.75]
-    with pytest.raises(UsageError, match="expected one of uniform, global, erk"):
+    with pytest.raises(UsageError, match="expected one of uniform, global, erk, loss"):
         allocated("even", shares, 0.5)
+
+
+def test_loss_gives_every_layer_the_n_that_lose_least_together() -> None:
+    """Against all 4^3 choices of N of 4: none with as many zeros loses a smaller share of its layers in sum."""
+    form = granularity_of("N:4")
+    layers = [importance((1, 8, 16, 1), seed) ** power for seed, power in ((0, 1), (1, 2), (2, 0.2))]
+    lost, gone = np.zeros((3, 4)), np.zeros((3, 4))
+    shares = []
+    for k, values in enumerate(layers):
+        sums, sizes = form.units(values)
+        shares.append(Share((8, 16), sums / sizes, sizes))
+        for n in range(4):
+            away = ~form.select(values, n / 4)
+            lost[k, n], gone[k, n] = values[away].sum() / values.sum(), away.sum()
+    for sparsity in (1 / 12, 0.25, 0.5, 7 / 12, 0.75):
+        found = [round(4 * share) for share in allocated("loss", shares, sparsity)]
+        assert sum(found) == round(12 * sparsity)
+        cost = sum(lost[k, n] for k, n in enumerate(found))
+        others = [choice for choice in np.ndindex(4, 4, 4) if sum(choice) >= sum(found)]
+        assert cost <= min(sum(lost[k, n] for k, n in enumerate(choice)) for choice in others) + 1e-9
+    assert len(set(allocated("loss", shares, 7 / 12))) > 1
+
+
+def test_what_a_large_piece_would_overshoot_smaller_ones_fill() -> None:
+    """A layer of ten times the weights has the least piece, and would go past what was asked."""
+    shares = [Share((10, 40), np.array([1.0, 5, 6, 7]), np.full(4, 100.0)),
+              Share((10, 4), np.array([20.0, 30, 40, 50]), np.full(4, 10.0))]  # fmt: skip
+    assert allocated("loss", shares, 20 / 440) == [0.0, 0.5]
+    assert allocated("loss", shares, 120 / 440) == [0.25, 0.5]
+    assert allocated("global", shares, 110 / 440) == [0.25, 0.25]

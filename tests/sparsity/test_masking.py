@@ -15,6 +15,7 @@ from onnxprune.errors import GateNotMet, UsageError
 from onnxprune.layers import Layer, layers_of
 from onnxprune.model import Array, Model
 from onnxprune.sparsity import chosen, granularity_of, mask
+from onnxprune.sparsity.progress import selected
 from onnxprune.statistics import Gram, GramMatrix, Statistics
 from onnxprune.testing import build
 from onnxprune.weights import Weights
@@ -72,6 +73,59 @@ def test_runs_are_not_broken_by_what_dies(desk: Path) -> None:
     assert result.report.removed == {}
     assert result.model.weights["A"].shape == (8, 4, 3, 3)
     assert any("removing them would break the runs of 2:4" in note for note in result.report.notes)
+
+
+def test_every_layer_has_an_n_of_its_own(models: Path, tmp_path: Path) -> None:
+    """`N:4` meets the sparsity of all layers together, and layers differ; the file is proven with the form `N:4`."""
+    source, out = models / "cifar10_resnet20.onnx", tmp_path / "o.onnx"
+    report = onnxprune.prune(source, out, granularity="N:4", sparsity=0.6, permute="off", rounds=0).report
+    asked, reached = report.targets["sparsity"]
+    assert asked == pytest.approx(0.6, abs=0.005)
+    assert reached == pytest.approx(0.6, abs=0.01)
+    assert len({round(4 * m.sparsity) for m in report.masks if m.numbers > 1000}) > 1
+    assert onnxprune.verify(source, out).passed
+
+
+@pytest.mark.parametrize(("form", "share"), [("1:4", 0.25), ("1:4", 1), ("pattern:4", 0.5), ("element", 0.5)])
+def test_part_of_a_mask_is_the_blocks_of_largest_norm(form: str, share: float) -> None:
+    """Counted block by block: masked whole or not yet, the largest L1 norms first; what is masked already stays so."""
+    importance = np.random.default_rng(0).random((2, 5, 8, 9))
+    shape, granularity = importance.shape, granularity_of(form)
+    keep, whole = selected(granularity, importance, 0.5, share=share), granularity.select(importance, 0.5)
+    if form == "element":
+        assert (~keep).mean() == pytest.approx(0.25, abs=0.01)
+        return
+    axis, length = granularity.runs((2, 5, 8, 9)) or (0, 0)
+
+    def blocks(values: Array) -> Array:
+        return np.moveaxis(values, axis, -1).reshape(-1, length)
+
+    done = (blocks(keep) == blocks(whole)).all(axis=1)
+    assert blocks(keep)[~done].all()
+    norms = blocks(importance).sum(axis=1)
+    assert done.sum() == round(share * len(norms))
+    assert share == 1 or norms[done].min() >= norms[~done].max()
+    more = selected(granularity, np.where(keep, importance, 0), 0.5, share=min(1, 2 * share))
+    assert shape == more.shape
+    assert not more[~keep].any()
+
+
+def test_masks_in_steps_repaired_between_them(models: Path, tmp_path: Path) -> None:
+    """Two steps of 1:4 end where one does, in form and in zeros; the original is what both repairs aim at."""
+    source, out = models / "cifar10_resnet20.onnx", tmp_path / "o.onnx"
+    data = models / "cifar10_calibration.npz"
+    small = tmp_path / "c.npz"
+    np.savez(small, **{name: array[:64] for name, array in np.load(data).items()})
+    (tmp_path / "data.toml").write_text((models / "data.toml").read_text())
+    report = onnxprune.prune(source, out, granularity="1:4", steps=2, schedule="linear", calibration=str(small),
+                             permute="off", criterion="l2", include=["*layer3*"], rounds=0).report  # fmt: skip
+    once = onnxprune.prune(source, granularity="1:4", calibration=str(small), permute="off", criterion="l2",
+                           include=["*layer3*"],
+                           rounds=0).report  # fmt: skip
+    assert report.verified
+    assert [m.sparsity for m in report.masks] == [m.sparsity for m in once.masks]
+    assert [m.nonzero_before for m in report.masks] == [m.nonzero_before for m in once.masks]
+    assert onnxprune.verify(source, out).passed
 
 
 def test_zero_is_the_zero_point_of_a_quantized_weight(models: Path, tmp_path: Path) -> None:
