@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from onnxprune.calibration import Cache
 from onnxprune.data import Samples
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.jsontext import json_text
 from onnxprune.model import Array, Model, infer, symbols
+from onnxprune.prediction import predictions
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.isolated import Isolated
 from onnxprune.runtime.layers import LayerTimes, layer_times
@@ -29,6 +31,7 @@ class BenchRow:
 
     `latency_ms` is processor time with one thread on the CPU provider, else wall time (see `Bench.clock`).
     `speedup` stands without a claim where `significant` is false; `why` says what the interval was held against.
+    `predicted_ms` is what the latency model of the first model says, where that was asked for and can be said.
     """
 
     model: str
@@ -43,6 +46,7 @@ class BenchRow:
     significant: bool
     why: str
     peak_memory: int | None
+    predicted_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,18 @@ def bench(
     batch: int = 1,
     memory: bool = True,
     per_layer: bool = False,
+    predict: bool = False,
     samples: Samples | None = None,
     sizes: Mapping[str, int] | None = None,
     on_round: Callable[[int, int], None] | None = None,
+    watch: Callable[[str, int, int], None] | None = None,
 ) -> Bench:
     """Measure `models` against the first one, interleaved in this process, on one input of `batch` samples.
 
     `sizes` are example sizes of symbolic dimensions by name, each for the models that have it; `seconds` ends the
-    timing early. Errors: `PassFailed` where a model does not run, `UsageError` for a number that is too small or a
-    name that is a dimension of no model.
+    timing early. With `predict`, the latency of the first model and of those pruned from it is predicted, too; `watch`
+    is told how far the measurements for that are. Errors: `PassFailed` where a model does not run, `UsageError` for a
+    number that is too small or a name that is a dimension of no model.
     """
     for name, value in (("rounds", rounds), ("sessions", sessions), ("threads", threads), ("batch", batch)):
         if value < 1:
@@ -114,6 +121,11 @@ def bench(
             provider=provider,
             on_round=on_round,
         )
+        predicted: list[float | None] = [None] * len(models)
+        if predict:
+            own = {name: size for name, size in (sizes or {}).items() if name in symbols(models[0])}
+            predicted = predictions(models, feeds[0], own, threads=threads, provider=provider, seed=seed, watch=watch,
+                                    cache=Cache.of_user())  # fmt: skip
         peaks: list[Memory | None] = [
             peak_memory(m.to_bytes(), f, threads=threads, provider=provider) if memory else None
             for m, f in zip(models, feeds, strict=True)
@@ -124,7 +136,7 @@ def bench(
             layers.append(layer_times(named.to_bytes(), named.nodes, feed, threads=threads, provider=provider))
     except RunFailed as failure:
         raise PassFailed(_which(models, feeds, threads, provider) or failure.reason) from failure
-    rows = tuple(_row(model, timing, k, peaks[k]) for k, model in enumerate(models))
+    rows = tuple(_row(model, timing, k, peaks[k], predicted[k]) for k, model in enumerate(models))
     return Bench(
         rows,
         timing.clock,
@@ -159,7 +171,7 @@ def _feed(
     return one_feed(model, infer(model, own).sizes, samples, seed, batch)
 
 
-def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> BenchRow:
+def _row(model: Model, timing: Timing, index: int, peak: Memory | None, predicted: float | None) -> BenchRow:
     own = timing.models[index]
     pair = next((p for p in timing.pairs if p.index == index), None)
     return BenchRow(
@@ -175,4 +187,5 @@ def _row(model: Model, timing: Timing, index: int, peak: Memory | None) -> Bench
         False if pair is None else pair.significant,
         "the baseline" if pair is None else pair.why,
         None if peak is None else peak.peak,
+        predicted,
     )

@@ -225,6 +225,7 @@ def verify(model: str, output: str, seed: int, threads: int, quiet: bool) -> Non
     help="Execution provider of ONNX Runtime.",
 )  # fmt: skip
 @click.option("--per-layer", is_flag=True, help="Show the time of each node.")
+@click.option("--predict", is_flag=True, help="Show what is predicted for what was pruned from the first MODEL, too.")
 @threads_flag
 @seed_flag
 @json_flag
@@ -236,7 +237,9 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
     sources = [api.load(model) for model in models]
     _check_json(json_path, [file for source in sources for file in source.files])
     with _progress(quiet) as watch:
-        result = api.bench(sources, size=size, on_round=lambda n, of: watch("measure latency", n, of), **options)
+        result = api.bench(
+            sources, size=size, watch=watch, on_round=lambda n, of: watch("measure latency", n, of), **options
+        )
     _write_json(json_path, result.to_json())
     if not quiet and json_path != "-":
         from onnxprune.report.console import show_bench

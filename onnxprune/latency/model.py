@@ -1,8 +1,9 @@
 """How long a cut model takes, predicted from how many indices of each group stay.
 
-1. *Table.* The model is cut at a design of widths and profiled; for each node, the times at all its widths are fitted
-   by what it moves and what it multiplies, in whole blocks (`features`). What runs between the nodes, mostly changes of
-   layout, is fitted by everything that is moved.
+1. *Table.* The model is cut at a design of widths and profiled, interleaved with the original, because a machine does
+   not run at one speed: the original's own time in each group of models is the measure of the others'. For each node,
+   the times at all its widths are fitted by what it moves and what it multiplies, in whole blocks (`features`). What
+   runs between the nodes, mostly changes of layout, is fitted by everything that is moved.
 2. *Correction.* A profiler adds time to each node, and nodes in a profile do not overlap as they do in a free run. So
    the sums of the parts are scaled to whole models, measured without a profile, by processor time, interleaved with the
    original (`runtime.timing`): a coefficient for each part.
@@ -29,7 +30,7 @@ from onnxprune.latency.features import PARTS, Features
 from onnxprune.latency.fitting import fitted
 from onnxprune.model import Array, Model
 from onnxprune.plan import Plan
-from onnxprune.runtime.layers import LayerTimes, layer_times
+from onnxprune.runtime.layers import interleaved_layer_times
 from onnxprune.runtime.machine import conv_block, this_machine
 from onnxprune.runtime.session import CPU
 from onnxprune.runtime.timing import measure
@@ -38,11 +39,13 @@ __all__ = ["LatencyModel", "latency_model"]
 
 PROFILED = 16  # models whose nodes are timed, beside the original
 WHOLE, HELD_OUT = 12, 3  # models that are timed as a whole; of these, those that only judge
-TOGETHER = 3  # whole models in memory at once, beside the original
-RUNS = (5, 30)  # of each profiled model, at least and at most
-PROFILE_SECONDS = 0.4  # that each profiled model should run
-ROUNDS, SESSIONS = 15, 3
-VERSION = 1  # of what is stored
+TOGETHER = 4  # models in memory at once, beside the original
+RUNS = (6, 25)  # of each profiled model, at least and at most
+PROFILE_MS = 120.0  # that each profiled model should run
+SESSIONS = (3, 10)  # of each whole model, at least and at most: two sessions of one model differ more than its rounds
+SESSION_MS = 40.0
+ROUNDS = 5  # in a session
+VERSION = 4  # of what is stored
 
 Counts = Mapping[int, int]
 Watch = Callable[[str, int, int], None]
@@ -114,7 +117,8 @@ def _key(
 ) -> str:
     widths = sorted((c.atom, c.size, c.step, c.minimum, c.tied) for c in candidates)
     shapes = sorted((name, array.shape, array.dtype.name) for name, array in feed.items())
-    setting = f"{VERSION} {this_machine()} {threads} {provider} {seed} {widths} {shapes}"
+    sizes = sorted(analysis.shapes.sizes.items())
+    setting = f"{VERSION} {this_machine()} {threads} {provider} {seed} {widths} {shapes} {sizes}"
     return fingerprint("latency", setting, analysis.model.to_bytes())
 
 
@@ -139,27 +143,46 @@ class _Table:
         keep = {atom: np.arange(groups[atom].size) < kept for atom, kept in counts.items()}
         return cut.shrink(self.analysis, Plan.of(self.analysis.groups, keep))
 
-    def profile(self, designs: Sequence[Counts], ms: float) -> list[LayerTimes]:
-        """The time of each node at each of the designs; one run of the whole model takes about `ms`."""
-        found, runs = [], int(np.clip(PROFILE_SECONDS * 1e3 / ms, *RUNS))
-        for done, counts in enumerate(designs):
+    def profile(self, designs: Sequence[Counts], ms: float) -> list[tuple[dict[str, float], float]]:
+        """The time of each node, by name, and between them: of the original first, which takes about `ms`, then of each
+        design.
+
+        The original takes part in every group of models that are profiled side by side, and its own time there is the
+        measure of what the others take.
+        """
+        runs = int(np.clip(PROFILE_MS / ms, *RUNS))
+        groups: list[list[tuple[dict[str, float], float]]] = []
+        for done in range(0, len(designs), TOGETHER):
             self._watch("measure layers", done, len(designs))
-            model = self.cut_to(counts).with_node_names()
-            found.append(layer_times(model.to_bytes(), model.nodes, self.feed, runs=runs, threads=self._threads,
-                                     provider=self._provider, typical=True))  # fmt: skip
-        return found
+            several = [self.analysis.model, *map(self.cut_to, designs[done : done + TOGETHER])]
+            named = [model.with_node_names() for model in several]
+            found = interleaved_layer_times([(model.to_bytes(), model.nodes) for model in named], self.feed, runs=runs,
+                                            threads=self._threads, provider=self._provider,
+                                            seed=self.seed + done)  # fmt: skip
+            groups.append([({row.name: row.ms for row in t.rows}, t.other_ms + t.overhead_ms) for t in found])
+        pace = [sum(group[0][0].values()) for group in groups]
+        usual = float(np.median(pace))
+        paced = [
+            [
+                ({name: ms * usual / own for name, ms in nodes.items()}, between * usual / own)
+                for nodes, between in group
+            ]
+            for group, own in zip(groups, pace, strict=True)
+        ]
+        return [paced[0][0], *(times for group in paced for times in group[1:])]
 
     def whole(self, designs: Sequence[Counts]) -> tuple[float, npt.NDArray[np.float64]]:
         """The original's milliseconds, and those of each design by their ratio to it."""
-        ratios, base = [], []
+        ratios, base, sessions = [], [], SESSIONS[0]
         for done in range(0, len(designs), TOGETHER):
             self._watch("measure whole models", done, len(designs))
             models = [self.analysis.model.to_bytes()]
             models += [self.cut_to(counts).to_bytes() for counts in designs[done : done + TOGETHER]]
-            timing = measure(models, self.feed, rounds=ROUNDS, sessions=SESSIONS, threads=self._threads,
+            timing = measure(models, self.feed, rounds=ROUNDS * sessions, sessions=sessions, threads=self._threads,
                              provider=self._provider, seed=self.seed + done)  # fmt: skip
             base.append(timing.models[0].latency_ms)
             ratios += [1 / pair.speedup for pair in timing.pairs]
+            sessions = int(np.clip(SESSION_MS / base[0], *SESSIONS))
         original = float(np.median(base))
         return original, original * np.asarray(ratios)
 
@@ -170,21 +193,22 @@ def _measured(
     """Steps 1 to 3, as arrays: which nodes have which coefficients, the scales of the parts, the error."""
     whole = design(candidates, WHOLE, table.seed + 1)
     base_ms, ms = table.whole(whole)
-    designs: list[Counts] = [{}, *design(candidates, PROFILED, table.seed)]
-    profiles = table.profile(designs, base_ms)
-    nodes = sorted({places[row.name] for times in profiles for row in times.rows})
-    by_node = [{places[row.name]: row.ms for row in times.rows} for times in profiles]
+    cuts = design(candidates, PROFILED, table.seed)
+    profiles = table.profile(cuts, base_ms)
+    designs: list[Counts] = [{}, *cuts]
+    by_node = [{places[name]: ms for name, ms in times.items()} for times, _ in profiles]
+    nodes = sorted({node for times in by_node for node in times})
     rows = []
     for node in nodes:
         matrix = _sums(features.of(node), designs)
         seen = np.array([times.get(node, 0.0) for times in by_node])
         rows.append(fitted(matrix[seen > 0], seen[seen > 0]))
-    between = np.array([times.other_ms + times.overhead_ms for times in profiles])
-    matrix = _sums(((Term("", 1.0, ()),), features.everything(), ()), designs)
-    rows.append(fitted(matrix, np.maximum(between, 1e-6)))
+    matrix = _sums(((Term("", 1.0, ()),), features.everything(), (), ()), designs)
+    rows.append(fitted(matrix, np.maximum([between for _, between in profiles], 1e-6)))
     coefficients = np.stack(rows)
-    sums = _sums(_parts(features, np.asarray(nodes, np.float64), coefficients), [{}, *whole])
-    times = np.concatenate([[base_ms], ms])
+    known: list[Counts] = [{}] * -(-len(whole) // TOGETHER)  # as often as it was measured
+    sums = _sums(_parts(features, np.asarray(nodes, np.float64), coefficients), [*known, *whole])
+    times = np.concatenate([np.full(len(known), base_ms), ms])
     judging = np.zeros(len(times), np.bool_)
     judging[-HELD_OUT:] = True
     scales = fitted(sums[~judging], times[~judging])
@@ -207,11 +231,11 @@ def _parts(
     """The terms of each part, in milliseconds before their correction; the last coefficients are between nodes."""
     parts: list[list[Term]] = [[] for _ in PARTS]
     for node, row in zip(nodes, coefficients[:-1], strict=True):
-        for into, terms, factor in zip(parts, features.of(int(node)), row, strict=True):
-            into += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
-    starting, moving, _ = coefficients[-1]
+        for part, terms, factor in zip(parts, features.of(int(node)), row, strict=False):
+            part += [replace(term, coefficient=term.coefficient * float(factor)) for term in terms if factor]
+    starting, moving, *_ = coefficients[-1]
     parts[0].append(Term("", float(starting), ()))
-    parts[1] += [
+    parts[-1] += [
         replace(term, coefficient=term.coefficient * float(moving)) for term in features.everything() if moving
     ]
     return parts

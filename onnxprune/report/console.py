@@ -203,12 +203,14 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 def show_bench(console: Console, bench: Bench) -> None:
     """Models side by side, the first being the baseline, then time per layer where it was asked for."""
     names = _distinct([row.model for row in bench.rows])
-    table = _table("model", "latency", "10 to 90 %", "speed-up", "95 %", "memory", "bytes")
+    predicted = ("predicted",) if any(row.predicted_ms is not None for row in bench.rows) else ()
+    table = _table("model", "latency", *predicted, "10 to 90 %", "speed-up", "95 %", "memory", "bytes")
     for k, (row, name) in enumerate(zip(bench.rows, names, strict=True)):
         memory = "-" if row.peak_memory is None else f"{row.peak_memory / 2**20:.1f} MiB"
         between = "{:.2f} to {:.2f}".format(*row.speedup_ci) if k else ""
         speedup = f"{row.speedup:.2f}x" + ("" if row.significant else " ?") if k else "baseline"
-        _add(table, name, f"{row.latency_ms:.3f} ms", f"{row.p10_ms:.3f} to {row.p90_ms:.3f}", speedup, between,
+        told = ("-" if row.predicted_ms is None else f"{row.predicted_ms:.3f} ms",) if predicted else ()
+        _add(table, name, f"{row.latency_ms:.3f} ms", *told, f"{row.p10_ms:.3f} to {row.p90_ms:.3f}", speedup, between,
              memory, f"{row.bytes:,}")  # fmt: skip
     console.print(table)
     for row, name in list(zip(bench.rows, names, strict=True))[1:]:

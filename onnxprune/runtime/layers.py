@@ -23,12 +23,14 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, Protocol
+
+import numpy as np
 
 from onnxprune.runtime.session import CPU, Array, Options, Session
 
-__all__ = ["LayerTime", "LayerTimes", "NodeLike", "attribute", "layer_times", "origin"]
+__all__ = ["LayerTime", "LayerTimes", "NodeLike", "attribute", "interleaved_layer_times", "layer_times", "origin"]
 
 _SUFFIX = "_kernel_time"
 _UNIQUE = re.compile(r"_token_\d+$")
@@ -103,7 +105,6 @@ def layer_times(
     warmup: int = 3,
     threads: int = 1,
     provider: str = CPU,
-    typical: bool = False,
 ) -> LayerTimes:
     """The time per node over `runs` profiled runs, after `warmup` that are not counted; RunFailed if it does not run.
 
@@ -114,24 +115,64 @@ def layer_times(
         session = Session(model, Options(threads, (provider,), profile_prefix=Path(folder, "profile")))
         for _ in range(warmup + runs):
             session.run(feeds)
-        events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
-    return attribute(events, nodes, warmup, typical)
+        return attribute(_events(session), nodes, warmup)
+
+
+def interleaved_layer_times(
+    models: Sequence[tuple[bytes, Sequence[NodeLike]]],
+    feeds: Mapping[str, Array],
+    *,
+    runs: int = 20,
+    threads: int = 1,
+    provider: str = CPU,
+    seed: int = 0,
+) -> list[LayerTimes]:
+    """The time per node of several models, each with its nodes: what else the machine does slows all of them alike.
+
+    In each of `runs` rounds every model runs once, in random order, after a run that warms its caches and is not
+    counted. The times are lower quartiles, which a run that was disturbed does not move; so rows need not add up.
+    """
+    order = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
+        sessions = [
+            Session(model, Options(threads, (provider,), profile_prefix=Path(folder, f"profile{k}")))
+            for k, (model, _) in enumerate(models)
+        ]
+        for _ in range(runs):
+            for k in order.permutation(len(sessions)):
+                sessions[k].run(feeds)
+                sessions[k].run(feeds)
+        events = [_events(session) for session in sessions]
+    return [
+        attribute(own, nodes, warmup=1, every=2, quantile=0.25) for own, (_, nodes) in zip(events, models, strict=True)
+    ]
+
+
+def _events(session: Session) -> list[dict[str, Any]]:
+    """What the profiler has seen, which ends with this."""
+    found: list[dict[str, Any]] = json.loads(session.end_profiling().read_text(encoding="utf-8"))
+    return found
 
 
 def attribute(
-    events: Sequence[Mapping[str, Any]], nodes: Sequence[NodeLike], warmup: int = 0, typical: bool = False
+    events: Sequence[Mapping[str, Any]],
+    nodes: Sequence[NodeLike],
+    warmup: int = 0,
+    *,
+    every: int = 1,
+    quantile: float | None = None,
 ) -> LayerTimes:
     """The rows that the profiler's events (durations in microseconds) come to, without the first `warmup` runs.
 
-    They are means over runs, or, if `typical`, medians, which a run that was disturbed does not move; then the rows
-    need not add up.
+    Of the others one of `every` counts. The times are means over runs, or a `quantile` of each.
     """
     runs = sorted((e for e in events if e["cat"] == "Session" and e["name"] == "model_run"), key=lambda e: int(e["ts"]))
-    counted = runs[warmup:]
+    counted = runs[warmup::every]
     if not counted:
         raise ValueError(f"{len(runs)} runs were profiled, {warmup} of them to warm up: none is left")
     starts = [int(e["ts"]) for e in counted]
-    kernels_run = [e for e in events if _is_kernel(e) and int(e["ts"]) >= starts[0]]
+    ends = [int(e["ts"]) + int(e["dur"]) for e in counted]
+    kernels_run = [e for e in events if _is_kernel(e) and _run_of(e, starts, ends) is not None]
     names = _Names(nodes, {str(e["name"]).removesuffix(_SUFFIX) for e in kernels_run})
     times: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * len(counted))
     kernels: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -140,14 +181,18 @@ def attribute(
     for event in _outermost(kernels_run):
         operator = str(event["args"].get("op_name", ""))
         node = names.origin(str(event["name"]).removesuffix(_SUFFIX), operator)
-        run, ms = bisect_right(starts, int(event["ts"])) - 1, event["dur"] * 1e-3
+        run, ms = _run_of(event, starts, ends), event["dur"] * 1e-3
+        assert run is not None
         inside[run] += ms
         if node is None:
             other[operator][run] += ms
         else:
             times[node][run] += ms
             kernels[node][operator] = None
-    middle = median if typical else fmean
+
+    def middle(ms: Sequence[float]) -> float:
+        return fmean(ms) if quantile is None else float(np.quantile(ms, quantile))
+
     found = {name: middle(ms) for name, ms in times.items()}
     others = {operator: middle(ms) for operator, ms in other.items()}
     total = sum(found.values()) + sum(others.values())
@@ -219,6 +264,12 @@ class _Names:
                 return name
             name = name.rpartition("/")[0]
         return None
+
+
+def _run_of(event: Mapping[str, Any], starts: Sequence[int], ends: Sequence[int]) -> int | None:
+    """Which of the runs, given by when they started and ended, an event is part of."""
+    run = bisect_right(starts, int(event["ts"])) - 1
+    return run if run >= 0 and int(event["ts"]) <= ends[run] else None
 
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:

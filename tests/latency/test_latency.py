@@ -72,9 +72,10 @@ def analysis() -> Analysis:
 def test_features_are_those_of_one_sample(analysis: Analysis) -> None:
     """A convolution moves its input and output of one sample; what it multiplies counts in whole blocks."""
     convolution = next(n for n in analysis.model.nodes if n.inputs[1:2] == ("B",))
-    starting, moving, working = Features(analysis, 16).of(convolution.index)
+    starting, moving, squares, working = Features(analysis, 16).of(convolution.index)
     assert [term.value() for term in starting] == [1.0]
     assert sum(term.value() for term in moving) == pytest.approx((32 + 64) * 64 * 1e-6)
+    assert sum(term.value() for term in squares) == pytest.approx((32**2 + 64**2) * 64**2 * 1e-12)
     atoms = {group.size: group.atom.id for group in analysis.groups}
     assert working[0].value() == pytest.approx(64 * 32 * 64 * 1e-6)
     assert working[0].value({atoms[32]: 17}) == working[0].value()
@@ -84,8 +85,9 @@ def test_features_are_those_of_one_sample(analysis: Analysis) -> None:
 def test_a_model_is_measured_once(analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found is positive, falls with counts, says how far off it is, and comes from the cache the next time."""
     monkeypatch.setattr(model, "PROFILED", 4)
-    monkeypatch.setattr(model, "PROFILE_SECONDS", 0.01)
+    monkeypatch.setattr(model, "PROFILE_MS", 0.01)
     monkeypatch.setattr(model, "WHOLE", 4)
+    monkeypatch.setattr(model, "SESSION_MS", 0.01)
     chosen, cache = candidates(analysis, analysis.groups), Cache(tmp_path)
     told: list[str] = []
     found = latency_model(analysis, chosen, FEED, cache=cache, watch=lambda what, done, total: told.append(what))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxprune.runtime.layers import attribute, layer_times, origin
+from onnxprune.runtime.layers import NodeLike, attribute, interleaved_layer_times, layer_times, origin
+from onnxprune.testing import build
 from tests.runtime.graphs import network
 
 
@@ -110,6 +112,29 @@ def test_the_body_of_a_loop_is_counted_once() -> None:
     """Kernels inside another kernel's time are part of it, also if they bear the name of an outer node."""
     events = [run(0, 100), kernel("gap", "Loop", 0, 80), kernel("conv1", "Conv", 10, 30), kernel("flat", "X", 80, 10)]
     assert {r.name: r.ms for r in attribute(events, NODES).rows} == pytest.approx({"gap": 0.08, "flat": 0.01})
+
+
+def test_every_second_run_counts() -> None:
+    """The runs between are as if they had not been, and a quantile of the others is what a node takes."""
+    events = []
+    for start, ms in ((0, 90), (100, 10), (200, 80), (300, 20), (400, 70), (500, 30), (600, 60), (700, 60)):
+        events += [run(start, ms + 5), kernel("conv1", "Conv", start + 1, ms)]
+    found = attribute(events, NODES, warmup=1, every=2, quantile=0.25)
+    assert found.runs == 4
+    assert {r.name: r.ms for r in found.rows} == {"conv1": pytest.approx(0.0175)}
+    assert found.overhead_ms == pytest.approx(0.005)
+    mean = attribute(events, NODES, warmup=1, every=2)
+    assert [r.ms for r in mean.rows] == [pytest.approx(0.03)]
+
+
+def test_models_are_profiled_side_by_side() -> None:
+    """Each gets its own rows, from as many runs as were asked for."""
+    one, other = network(), build("x[N,3,16,16] -> y; y = Conv(x, A[4,3,1,1])").with_node_names()
+    models: list[tuple[bytes, Sequence[NodeLike]]] = [(one, nodes_of(one)), (other.to_bytes(), other.nodes)]
+    found = interleaved_layer_times(models, {"x": np.ones((1, 3, 16, 16), np.float32)}, runs=3)
+    assert {"conv1", "conv2", "gap", "mm"} <= {row.name for row in found[0].rows}
+    assert [row.op_type for row in found[1].rows] == ["Conv"]
+    assert [times.runs for times in found] == [3, 3]
 
 
 def test_only_warm_up_is_no_measurement() -> None:
