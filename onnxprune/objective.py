@@ -32,7 +32,7 @@ __all__ = ["MOST", "POINTS", "Objective", "counts_of", "curves_of", "repaired_on
 
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
-POINTS = 6  # counts of a group at which a curve is measured, at most
+POINTS = 9  # counts of a group at which a curve is measured, at most
 
 Watch = Callable[[str, int, int], None]
 
