@@ -2,10 +2,10 @@
 
 Which indices stay follows from scores: the best. For each trial the model is masked, not gated and not cut: a session
 of a masked model is made in a tenth of the time that it runs, gates between layers would double that time, for they
-keep the runtime from fusing them, and odd widths are slower than whole ones (docs/benchmarks.md has the figures).
+keep the runtime from fusing them, and odd widths are slower than whole ones.
 
-The loss is the divergence of the outputs from the original's on calibration samples, or, with an evaluation, what its
-first metric loses. It is never below 0.
+The loss is the divergence of the outputs from the original's on calibration samples, or what no linear map of them
+tells of the original's, or, with an evaluation, what its first metric loses. It is never below 0.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from onnxprune.analysis import Analysis
 from onnxprune.data import Samples
 from onnxprune.dimensions import Vector
 from onnxprune.divergence import Divergence, divergence_of
+from onnxprune.errors import PassFailed
 from onnxprune.evaluation import Evaluate
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.recovery import with_weights
 from onnxprune.recovery.reconstruct import repaired
+from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.session import Options, Session
 from onnxprune.silenced import silenced
 
@@ -30,7 +32,7 @@ __all__ = ["MOST", "POINTS", "Objective", "counts_of", "curves_of", "repaired_on
 
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
-POINTS = 6  # counts of a group at which a curve is measured, at most
+POINTS = 9  # counts of a group at which a curve is measured, at most
 
 Watch = Callable[[str, int, int], None]
 
@@ -38,8 +40,9 @@ Watch = Callable[[str, int, int], None]
 class Objective:
     """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
 
-    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), or a metric's name.
-    `trials` counts what was run. `made` makes the model of a plan that is run; a masked one is as good as a cut one.
+    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), `unexplained variance`
+    (a share, where `linear` is asked for), or a metric's name. `trials` counts what was run. `made` makes the model of
+    a plan that is run; a masked one is as good as a cut one. Errors: `PassFailed` where a trial does not run.
     """
 
     def __init__(
@@ -81,8 +84,11 @@ class Objective:
         if key not in self._known:
             self.trials += 1
             plan = Plan.of(self._analysis.groups, choose({atom: self._scores[atom] for atom in kept}, kept))
-            session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
-            self._known[key] = max(self._loss(session), 0.0)
+            try:
+                session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
+                self._known[key] = max(self._loss(session), 0.0)
+            except RunFailed as failure:
+                raise PassFailed(f"a cut that the allocation tries does not run: {failure.reason}") from failure
         return self._known[key]
 
     def _loss(self, session: Session) -> float:

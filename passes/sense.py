@@ -12,7 +12,7 @@ from onnxprune.unit import Unit
 
 __all__ = ["Sense"]
 
-OBJECTIVES = ("outputs", "linear", "repaired", "metric")
+OBJECTIVES = ("auto", "outputs", "linear", "repaired", "metric")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sense:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
-    objective: str = option("outputs", "What a trial loses: how far outputs are, what no linear map of them tells, how "
+    objective: str = option("auto", "What a trial loses: how far outputs are, what no linear map of them tells, how "
                             "far they are once repaired, or the metric of --evaluate.", choices=OBJECTIVES)  # fmt: skip
     evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
@@ -46,7 +46,7 @@ class Sense:
         if not need or not unit.candidates:
             return unit
         from onnxprune import cut
-        from onnxprune.allocators import candidates
+        from onnxprune.allocators import candidates, loss_of
         from onnxprune.evaluation import evaluation
         from onnxprune.objective import Objective, curves_of, repaired_on
         from onnxprune.runtime.failure import RunFailed
@@ -57,15 +57,16 @@ class Sense:
         if unit.samples is None:
             raise UsageError(f"--allocation {self.allocation} tries what cuts do to the outputs, and there are no "
                              "samples: give --calibration, or choose global or uniform")  # fmt: skip
+        loss = loss_of(self.allocation) if self.objective == "auto" else self.objective
         evaluate = None
-        if self.objective == "metric":
+        if loss == "metric":
             spec = Path(self.preprocess) if self.preprocess else None
             evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
         step: int | Literal["auto"] = "auto" if self.round_to == "auto" else int(self.round_to)
         try:
-            made = repaired_on(unit.samples, self.threads, self.seed) if self.objective == "repaired" else cut.mask
+            made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
             found = Objective(
-                unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=self.objective == "linear",
+                unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=loss == "linear",
                 threads=self.threads, seed=self.seed, made=made,
             )  # fmt: skip
             if need == "trial":

@@ -2,7 +2,7 @@
 
 from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, Trial, choose
 from onnxprune.allocators.curve import Curve
-from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, need_of
+from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, loss_of, need_of
 from onnxprune.allocators.rounding import RoundTo, candidates, step_of
 from onnxprune.allocators.tying import tied, told_ties
 
@@ -19,6 +19,7 @@ __all__ = [
     "allocator_of",
     "candidates",
     "choose",
+    "loss_of",
     "need_of",
     "step_of",
     "tied",

@@ -17,7 +17,7 @@ from onnxprune.allocators.sensitivity import sensitivity
 from onnxprune.allocators.uniform import uniform
 from onnxprune.errors import UsageError
 
-__all__ = ["ALLOCATORS", "ENTRY_POINTS", "NEEDS", "allocate", "allocator_of", "need_of"]
+__all__ = ["ALLOCATORS", "ENTRY_POINTS", "LOSSES", "NEEDS", "allocate", "allocator_of", "loss_of", "need_of"]
 
 ENTRY_POINTS = "onnxprune.allocators"  # the entry-point group in which a package names allocators of its own
 
@@ -46,6 +46,12 @@ ALLOCATORS: Mapping[str, Allocator] = MappingProxyType(
 NEEDS: Mapping[str, str] = MappingProxyType(
     {"amc": "trial", "knapsack": "curves", "netadapt": "trial", "sensitivity": "curves"}
 )
+LOSSES: Mapping[str, str] = MappingProxyType({"amc": "linear"})
+
+
+def loss_of(name: str) -> str:
+    """Which loss serves an allocator best: `outputs`, or, where only deep cuts are compared, `linear`."""
+    return LOSSES.get(name, "outputs")
 
 
 def need_of(name: str) -> str:
