@@ -223,7 +223,7 @@ def test_a_trial_that_fails_is_told_and_tried_again(
     command = ("search", tiny, "-o", "front", "--points", "0.7,0.5", "--round-to", 1, "--workers", 1)
     ran = onnxprune(*command)
     assert ran.code == 0
-    assert "macs=0.5 auto l2: they differ" in ran.out
+    assert "macs=0.5 auto auto: they differ" in ran.out
     ran = onnxprune(*command)
     assert (ran.code, "they differ" in ran.out) == (0, False)
     assert sorted(calls) == [("macs=0.5",), ("macs=0.5",), ("macs=0.7",)]
