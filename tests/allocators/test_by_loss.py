@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, allocate, need_of, registry
+from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, allocate, loss_of, need_of, registry
 from onnxprune.allocators.amc import TRIALS
 from onnxprune.allocators.erk import density
 from onnxprune.cost import Costs, Term
@@ -164,6 +164,12 @@ def test_erk_by_hand() -> None:
     assert [density(costs, c) for c in found] == [pytest.approx(22 / 576), pytest.approx(66 / 1024)]
     counts = allocate("erk", Problem(found, costs, targets={"params": 0.5})).counts
     assert counts[0] / 8 == pytest.approx(counts[1] / 32 * (22 / 576) / (66 / 1024), abs=1 / 8)
+
+
+def test_deep_cuts_are_compared_by_what_can_be_repaired() -> None:
+    """KL rewards flat outputs there; all others, those of other packages included, take the divergence."""
+    assert {name for name in ALLOCATORS if loss_of(name) != "outputs"} == {"amc"}
+    assert loss_of("amc") == "linear"
 
 
 def test_allocators_of_others_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
