@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from onnxprune.errors import GateNotMet, UsageError, VerificationFailed
 from onnxprune.passmanager import option
 from onnxprune.schedules import SCHEDULES, share
-from onnxprune.targets import MEASURED_TOLERANCE, Targets
+from onnxprune.targets import AIMED_TOLERANCE, Targets
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _corrected(unit: Unit, wanted: Budgets) -> dict[str, float]:
 
     if not unit.attempts:
         return {}
-    aim = next_aim(wanted.asked["latency"], MEASURED_TOLERANCE, [attempt.shot for attempt in unit.attempts])
+    aim = next_aim(wanted.asked["latency"], AIMED_TOLERANCE, [attempt.shot for attempt in unit.attempts])
     return {} if aim is None else {"latency": aim}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import GateNotMet, PassFailed
 from onnxprune.passmanager import option
-from onnxprune.targets import MEASURED_TOLERANCE, Targets
+from onnxprune.targets import AIMED_TOLERANCE, MEASURED_TOLERANCE, Targets
 from onnxprune.unit import Attempt, Unit
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Meet:
         asked = unit.targets["latency"][0]
         attempts = (*unit.attempts, self._attempt(unit, bound.amount))
         shots = [attempt.shot for attempt in attempts]
-        if next_aim(asked, MEASURED_TOLERANCE, shots) is not None:
+        if next_aim(asked, AIMED_TOLERANCE, shots) is not None:
             return replace(unit, attempts=attempts, redo="allocate")
         taken = attempts[best(asked, shots)]
         targets = {**unit.targets, "latency": (asked, taken.shot.measured)}

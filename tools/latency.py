@@ -3,10 +3,10 @@
     python tools/latency.py predict [--assets FOLDER] [--models NAME,...] [--widths N] [--write PAGE]
     python tools/latency.py targets [--assets FOLDER] [--models NAME,...] [--write PAGE]
 
-`predict`: each model is tabulated afresh, nothing is taken from a cache. Then it is cut at N random widths, unlike
-those that it was tabulated at, and measured interleaved with the original (processor time of one thread). What is
-compared is the share of the original's latency: predicted against measured. All of it is measured twice, with fresh sessions,
-and the difference of the two says what no prediction can be nearer than.
+`predict`: each model is tabulated afresh, nothing is taken from a cache. Then it is cut at N random widths, unlike those
+that it was tabulated at, and measured interleaved with the original (processor time of one thread). What is compared is
+the share of the original's latency: predicted against measured. All of it is measured twice, with fresh sessions, and
+the difference of the two says what no prediction can be nearer than.
 
 `targets`: one call of `prune --target latency=F` for each model and share, without data; what it wrote is measured
 again, interleaved with the original, in fresh sessions. The table of where time goes is kept from share to share.

@@ -98,10 +98,19 @@ class Descent:
         self.counts.update(dict.fromkeys(candidate.atoms, kept))
 
     def lazily(self, target: Callable[[Candidate], int | None], rank: Rank, stop: Callable[[], bool]) -> None:
-        """Make moves to `target` (None: no more) from the lowest `rank` on, until `stop`; a rank of inf is no move."""
+        """Make moves to `target` (None: no more) from the lowest `rank` on, until `stop`; inf is no move.
+
+        What is no move now may be one when others have moved, where costs count in blocks or the dearest moment counts.
+        """
         heap = [(-inf, position) for position in range(len(self.candidates))]
         heapify(heap)
-        while heap and not stop():
+        idle: list[int] = []
+        moved = False
+        while not stop():
+            if not heap:
+                if not (idle and moved):
+                    return
+                heap, idle, moved = [(-inf, position) for position in sorted(idle)], [], False
             _, position = heappop(heap)
             candidate = self.candidates[position]
             now = self.counts[candidate.atom]
@@ -111,9 +120,12 @@ class Descent:
             worth = rank(candidate, now, kept, self.attempt(candidate, kept))
             if worth == inf:
                 self.take_back()
+                idle.append(position)
                 continue
             if heap and (worth, position) > heap[0]:
                 self.take_back()
+            else:
+                moved = True
             heappush(heap, (worth, position))
 
     def fill(self, rank: Rank) -> None:

@@ -74,9 +74,9 @@ def test_a_latency_is_met_though_the_prediction_is_off(timed: Callable[[Truth], 
     unit = run(target=(target,), round_to="1")
     asked, reached = unit.targets["latency"]
     assert asked == 0.5
-    assert 0.475 <= reached <= 0.5
+    assert 0.485 <= reached <= 0.5
     assert reached in measured
-    assert 1 < len(measured) <= 4
+    assert 1 < len(measured) <= 5
     assert unit.allocation is not None
     assert unit.allocation.met
     assert unit.plan is not None
