@@ -3,8 +3,8 @@
     python tools/latency.py predict [--assets FOLDER] [--models NAME,...] [--widths N] [--write PAGE]
     python tools/latency.py targets [--assets FOLDER] [--models NAME,...] [--write PAGE]
 
-`predict`: each model is tabulated afresh, nothing is taken from a cache. Then it is cut at N random widths, unlike those
-that it was tabulated at, and measured interleaved with the original (processor time of one thread). What is compared is
+`predict`: each model is tabulated afresh, nothing is taken from a cache. Then it is cut at N random widths, unlike
+those of the table, and measured interleaved with the original (processor time of one thread). What is compared is
 the share of the original's latency: predicted against measured. All of it is measured twice, with fresh sessions, and
 the difference of the two says what no prediction can be nearer than.
 
