@@ -39,4 +39,6 @@ def test_the_table_goes_between_its_marks() -> None:
     assert "| a | 3 | 0.250 | 0.500 | 1e-06 | 1.0 |  |" in table
     page = "head\n<!-- assets -->\nold\n<!-- /assets -->\ntail\n"
     assert written(page, "assets", table) == f"head\n<!-- assets -->\n\n{table}\n<!-- /assets -->\ntail\n"
-    assert written(page, "zoo", table) == table
+    assert written("", "zoo", table) == table
+    with pytest.raises(ValueError, match="no mark <!-- zoo -->"):
+        written(page, "zoo", table)  # a page is not lost

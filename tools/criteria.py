@@ -144,7 +144,8 @@ def subject(name: str, assets: Path) -> Subject:
 class Cell:
     """One measurement: `value` is the metric, `reached` what the budget came to, `seconds` the choosing alone.
 
-    `likeness` and `divergence` are those of the scores from the original's, where the metric is top-1.
+    `likeness` and `divergence` are those of the scores from the original's, where the metric is top-1; a result of an
+    earlier state of this tool has no likeness.
     """
 
     model: str
@@ -154,7 +155,7 @@ class Cell:
     value: float = 0.0
     reached: float = 0.0
     seconds: float = 0.0
-    likeness: float = 0.0
+    likeness: float | None = None
     divergence: float = 0.0
 
     @property
@@ -226,7 +227,7 @@ def measure(cells: Sequence[Cell], results: Path, processes: int, assets: Path) 
             for cell in done.result():
                 out.write(json.dumps(asdict(cell)) + "\n")
                 print(f"{cell.model} {cell.criterion:20} {cell.column:14} {cell.seed} {cell.value:9.4f} "
-                      f"{cell.likeness:.3f} (reached {cell.reached:.3f}, {cell.seconds:.1f} s)")  # fmt: skip
+                      f"{cell.likeness or 0.0:.3f} (reached {cell.reached:.3f}, {cell.seconds:.1f} s)")  # fmt: skip
             out.flush()
             sys.stdout.flush()
 
@@ -256,9 +257,9 @@ def _text(who: Subject, cells: Sequence[Cell], chance: Sequence[Cell], itself: b
     if not cells:
         return ""
     first = _metric(who, [c.value for c in cells], [c.value for c in chance], itself)
-    if who.metric == "perplexity":
+    likeness, by_chance = ([c.likeness for c in found if c.likeness is not None] for found in (cells, chance))
+    if who.metric == "perplexity" or not likeness:
         return first
-    likeness, by_chance = ([c.likeness for c in found] for found in (cells, chance))
     mean = statistics.mean(likeness)
     text = f"{mean:.2f}" + (f" ± {statistics.stdev(likeness):.2f}" if len(likeness) > 1 else "")
     if itself:

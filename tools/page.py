@@ -23,9 +23,14 @@ def reasons(fixed: Iterable[FixedAxis], after: Model) -> str:
 
 
 def written(text: str, name: str, table: str) -> str:
-    """`text` with the table between `<!-- name -->` and `<!-- /name -->`; the table alone without such marks."""
+    """`text` with the table between `<!-- name -->` and `<!-- /name -->`; an empty page is the table alone.
+
+    `ValueError` for a page without such marks: it would be lost.
+    """
+    if not text:
+        return table
     head, mark, rest = text.partition(f"<!-- {name} -->")
     if not mark:
-        return table
+        raise ValueError(f"the page has no mark <!-- {name} -->, between which and <!-- /{name} --> the table goes")
     _, end, tail = rest.partition(f"<!-- /{name} -->")
     return f"{head}{mark}\n\n{table}\n{end}{tail}"
