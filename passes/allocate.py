@@ -98,7 +98,7 @@ class Allocate:
         """The allocation with what a user should know of it; `GateNotMet` where it falls short, unless that is fine.
 
         1. Nothing could be pruned though something was to be: not met, whatever the allocator says.
-        2. A target was not reached: not met; where it can be measured, that is judged elsewhere.
+        2. A target was not reached by the last step: not met; where it can be measured, that is judged elsewhere.
         3. Rounding kept notably more than a sparsity asks for: met, with a word.
         """
         asked = problem.sparsity
@@ -111,7 +111,7 @@ class Allocate:
             found = replace(found, reason=f"{reached}: counts are rounded up; --round-to 1 takes them all")  # case 3
         elif not found.met and "latency" in problem.targets:
             return found  # it is only predicted: what is measured is judged by 'meet'
-        if not found.met and not self.best_effort:
+        if not found.met and not self.best_effort and unit.step >= self.steps:
             raise GateNotMet(
                 f"{found.reason}. Nothing was written; ask for less, or take what can be had with --best-effort"
             )
