@@ -29,8 +29,9 @@ from onnxprune.report import Inspection, Report, inspection_of, report_of
 from onnxprune.rules.facts import inexact_kinds
 from onnxprune.sparsity import embedded, granularity_of, unmet
 from onnxprune.trials import feeds_for
-from onnxprune.unit import Unit, Watch
+from onnxprune.unit import Unit
 from onnxprune.verification import Verdict, Verifier
+from onnxprune.watching import Watch, nobody
 
 __all__ = [
     "ModelLike",
@@ -204,7 +205,7 @@ def sensitivity(
     source = load(model)
     path = None if journal is None else destination.check(journal, source.files, "the journal")
     with executor_of(workers, scheduler) as executor:
-        return _survey.survey(source, request, executor, path, watch=watch or _nobody)
+        return _survey.survey(source, request, executor, path, watch=watch or nobody)
 
 
 def search(
@@ -243,12 +244,8 @@ def search(
     source = load(model)
     with executor_of(workers, scheduler) as executor:
         return _exploration.explore(
-            source, Path(output), request, executor, prune, minutes=minutes, watch=watch or _nobody
+            source, Path(output), request, executor, prune, minutes=minutes, watch=watch or nobody
         )
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
 
 
 def load(model: ModelLike) -> Model:

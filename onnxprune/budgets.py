@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from onnxprune.allocators import Candidate
+from onnxprune.allocators import Candidate, indices_of
 from onnxprune.analysis import Analysis
 from onnxprune.cost import Costs, Term
 from onnxprune.targets import Bound
@@ -42,8 +42,7 @@ def budgets(
     if "memory" in bounds:
         costs = costs.with_memory(analysis)
     if "sparsity" in bounds:
-        atoms = {group.atom.id: group.atom for group in analysis.groups}
-        costs = costs.with_budget("sparsity", (Term(a, 1, (atoms[a],)) for c in candidates for a in c.atoms))
+        costs = costs.with_budget("sparsity", indices_of(candidates))
     base = 0.0
     if latency is not None:
         terms, base = latency

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from onnxprune.unit import Watch
+    from onnxprune.watching import Watch
 
 __all__ = ["main"]
 

@@ -21,7 +21,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,12 +60,14 @@ class Samples:
     """Every array has one row for each sample, and each row fits the input that it is named after.
 
     `source` is the name of the data in messages; `fixed_batch` is the batch size of a model that takes no other.
+    `noise` are samples that were drawn at random, and say nothing of what real inputs are like.
     """
 
     source: str
     arrays: Mapping[str, Array]
     labels: Array | None = None
     fixed_batch: int | None = None
+    noise: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -78,7 +80,7 @@ class Samples:
             return self
         rows = chosen(len(self), n, seed)
         arrays = {name: array[rows] for name, array in self.arrays.items()}
-        return Samples(self.source, arrays, None if self.labels is None else self.labels[rows], self.fixed_batch)
+        return replace(self, arrays=arrays, labels=None if self.labels is None else self.labels[rows])
 
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Feeds of `size` samples each, in order; the last may be smaller.

@@ -17,7 +17,7 @@ the outputs themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,17 +30,13 @@ from onnxprune.errors import UsageError
 from onnxprune.gating import Gated, gate
 from onnxprune.runtime.session import Options, Session
 from onnxprune.unexplained import unexplained
+from onnxprune.watching import Watch, nobody
 
 __all__ = ["Divergence", "divergence_of"]
 
 Array: TypeAlias = npt.NDArray[Any]
-Watch: TypeAlias = Callable[[str, int, int], None]
 Run: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 BATCH = 64
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
 
 
 def divergence_of(
@@ -58,7 +54,7 @@ def divergence_of(
     """
     gated = gate(analysis)
     session = Session(gated.model.to_bytes(), Options(threads=threads))
-    return Divergence(gated, session, samples.take(most, seed), seed, watch or _nobody)
+    return Divergence(gated, session, samples.take(most, seed), seed, watch or nobody)
 
 
 @dataclass(frozen=True)
@@ -192,7 +188,7 @@ class Divergence:
         found: dict[str, list[Array]] = {}
         samples = self._samples
         arrays = {name: array[part] for name, array in samples.arrays.items()}
-        chosen = Samples(samples.source, arrays, fixed_batch=samples.fixed_batch)
+        chosen = replace(samples, arrays=arrays, labels=None)
         for feed in chosen.batches(BATCH):
             count = len(next(iter(feed.values())))
             for name, value in run(feed).items():

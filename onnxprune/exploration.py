@@ -37,7 +37,8 @@ from onnxprune.runtime.change import change
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.isolated import Isolated
 from onnxprune.runtime.machine import this_machine
-from onnxprune.unit import Unit, Watch
+from onnxprune.unit import Unit
+from onnxprune.watching import Watch
 
 __all__ = ["JOURNAL", "POINTS", "Request", "Trial", "coarse_to_fine", "comma", "explore", "points_of"]
 

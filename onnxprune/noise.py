@@ -59,7 +59,7 @@ def random_samples(
             arrays[info.name] = np.ones_like(arrays[info.name])
         elif preprocess is not None and info.dtype.kind == "f" and len(shapes[info.name]) == 4:
             arrays[info.name] = _pixels(info, arrays[info.name].shape, preprocess, seed + position)
-    return Samples("random", arrays, None, fixed_batch(model.inputs))
+    return Samples("random", arrays, None, fixed_batch(model.inputs), noise=True)
 
 
 def _pixels(info: TensorInfo, shape: tuple[int, ...], preprocess: Preprocess, seed: int) -> Array:

@@ -27,14 +27,13 @@ from onnxprune.recovery.reconstruct import repaired
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.session import Options, Session
 from onnxprune.silenced import silenced
+from onnxprune.watching import Watch
 
 __all__ = ["MOST", "POINTS", "Objective", "counts_of", "curves_of", "repaired_on"]
 
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
 POINTS = 9  # counts of a group at which a curve is measured, at most
-
-Watch = Callable[[str, int, int], None]
 
 
 class Objective:
@@ -136,8 +135,7 @@ def curves_of(
 
 def counts_of(candidate: Candidate, points: int) -> list[int]:
     """The counts at which a candidate is measured: the lowest that it may have, and others below all of it."""
-    lowest = candidate.lowest(candidate.step)
-    every = [*range(lowest, candidate.size, candidate.step)]
+    every = candidate.options[:-1]
     if len(every) <= points:
         return every
     return [every[round(k * (len(every) - 1) / (points - 1))] for k in range(points)]

@@ -27,7 +27,8 @@ from onnxprune.model import Model
 from onnxprune.objective import MOST, Objective
 from onnxprune.passmanager import Pipeline, find
 from onnxprune.stamp import place_of
-from onnxprune.unit import Unit, Watch
+from onnxprune.unit import Unit
+from onnxprune.watching import Watch
 
 __all__ = ["RATIOS", "Request", "survey"]
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from onnxprune.watching import Watch, nobody
+
 if TYPE_CHECKING:
     from onnxprune.aiming import Shot
-    from onnxprune.allocators import Allocation, Curve, Trial
+    from onnxprune.allocators import Allocation, Curve
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
     from onnxprune.latency import LatencyModel
     from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
+    from onnxprune.objective import Objective
     from onnxprune.plan import Plan
     from onnxprune.recovery import Repair
     from onnxprune.runtime.change import Change
@@ -23,14 +26,7 @@ if TYPE_CHECKING:
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
 
-__all__ = ["Attempt", "Dropping", "Evaluation", "Lever", "Recovery", "Unit", "Watch"]
-
-Watch = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all; 0 where nobody knows)."""
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
+__all__ = ["Attempt", "Dropping", "Evaluation", "Lever", "Recovery", "Unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ class Unit:
     statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
     curves: Mapping[int, Curve] | None = None  # what each group loses alone
-    trial: Trial | None = None  # what the model loses at any counts
+    trial: Objective | None = None  # what the model loses at any counts
     latency: LatencyModel | None = None  # what is spent where
     allocation: Allocation | None = None
     plan: Plan | None = None
@@ -126,12 +122,12 @@ class Unit:
     lever: Lever | None = None  # where only a metric bounds what goes
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
-    watch: Watch = _nobody
+    watch: Watch = nobody
 
     @property
     def has_data(self) -> bool:
         """Whether there are calibration samples that say what real inputs are like: random ones do not."""
-        return self.samples is not None and not self.samples.source.startswith("random")
+        return self.samples is not None and not self.samples.noise
 
     @property
     def reference(self) -> Model:

@@ -53,14 +53,12 @@ class Allocate:
                 f"--sparsity {self.sparsity:g}: expected the fraction to remove, at least 0 and below 1: no group is "
                 "ever emptied"
             )
-        if self._targets.only_metric and self.sparsity is not None:
-            raise UsageError("--sparsity says how much to prune and --target metric how little; give one of them")
+        assert self._targets is not None  # both are read here, so that what is wrong is told before any work
         assert self._multiple is not None
 
     def run(self, unit: Unit) -> Unit:
         """Allocate; groups that a verification found at fault stay whole."""
         from onnxprune.allocators import Problem, allocate, candidates, choose, told_ties
-        from onnxprune.objective import Objective
         from onnxprune.plan import Plan
         from onnxprune.runtime.machine import conv_block
 
@@ -79,7 +77,7 @@ class Allocate:
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
-        tried = [unit.trial.told] if isinstance(unit.trial, Objective) else []
+        tried = () if unit.trial is None else (unit.trial.told,)
         notes = (*unit.notes, *tried, *told_ties(chosen, found.counts))
         return replace(unit, allocation=found, plan=plan, targets=told, aims=aims, notes=notes)
 
@@ -123,11 +121,9 @@ class Allocate:
 
     @cached_property
     def _multiple(self) -> RoundTo:
-        if self.round_to == "auto":
-            return "auto"
-        if not (self.round_to.isascii() and self.round_to.isdigit()) or int(self.round_to) < 1:
-            raise UsageError(f"--round-to {self.round_to!r}: expected auto or a positive number")
-        return int(self.round_to)
+        from onnxprune.allocators import multiple_of
+
+        return multiple_of(self.round_to)
 
 
 def _corrected(unit: Unit, wanted: Budgets) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
-from onnxprune.unit import Evaluation, Unit, Watch
+from onnxprune.unit import Evaluation, Unit
+from onnxprune.watching import Watch
 
 if TYPE_CHECKING:
     from onnxprune.evaluation import Run

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from onnxprune.passmanager import option
-from onnxprune.unit import Unit, Watch
+from onnxprune.unit import Unit
+from onnxprune.watching import Watch
 
 if TYPE_CHECKING:
     from onnxprune.analysis import Analysis

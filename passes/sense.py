@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
@@ -46,7 +46,7 @@ class Sense:
         if not need or not unit.candidates:
             return unit
         from onnxprune import cut
-        from onnxprune.allocators import candidates, loss_of
+        from onnxprune.allocators import candidates, loss_of, multiple_of
         from onnxprune.evaluation import evaluation
         from onnxprune.objective import Objective, curves_of, repaired_on
         from onnxprune.runtime.failure import RunFailed
@@ -62,7 +62,6 @@ class Sense:
         if loss == "metric":
             spec = Path(self.preprocess) if self.preprocess else None
             evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
-        step: int | Literal["auto"] = "auto" if self.round_to == "auto" else int(self.round_to)
         try:
             made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
             found = Objective(
@@ -71,8 +70,8 @@ class Sense:
             )  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
-            chosen = candidates(unit.analysis, unit.candidates, step, block=conv_block(), keep_min=self.keep_min,
-                                tie=self.tie)  # fmt: skip
+            chosen = candidates(unit.analysis, unit.candidates, multiple_of(self.round_to), block=conv_block(),
+                                keep_min=self.keep_min, tie=self.tie)  # fmt: skip
             curves = curves_of(found, chosen, watch=unit.watch)
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure

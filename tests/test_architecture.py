@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The one table of who may import whom: a room imports rooms above it in this list, never below. Rooms that share a
 # line are strangers to each other. The first name under `onnxprune` is the room; `onnxprune` itself is its __init__.
 ORDER: Sequence[Sequence[str]] = (
-    ("errors", "jsontext", "child"),
+    ("errors", "jsontext", "child", "watching"),
     ("dimensions", "solvers", "schedules", "targets", "aiming", "executor", "journal"),
     ("unification", "families"),
     ("model", "quantization"),

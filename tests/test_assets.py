@@ -40,5 +40,7 @@ def test_the_table_goes_between_its_marks() -> None:
     page = "head\n<!-- assets -->\nold\n<!-- /assets -->\ntail\n"
     assert written(page, "assets", table) == f"head\n<!-- assets -->\n\n{table}\n<!-- /assets -->\ntail\n"
     assert written("", "zoo", table) == table
-    with pytest.raises(ValueError, match="no mark <!-- zoo -->"):
+    with pytest.raises(ValueError, match="no marks <!-- zoo -->"):
         written(page, "zoo", table)  # a page is not lost
+    with pytest.raises(ValueError, match="no marks"):
+        written(page.replace("<!-- /assets -->", ""), "assets", table)  # nor is what follows a table without an end

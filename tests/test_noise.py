@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import onnxprune
+from onnxprune.data import load
 from onnxprune.dependency import analyse
 from onnxprune.errors import UsageError
 from onnxprune.model import Model
 from onnxprune.noise import NOTE, asked_for, random_samples
 from onnxprune.preprocess import Preprocess
 from onnxprune.testing import build
+from onnxprune.unit import Unit
 
 
 def test_they_fit_the_model() -> None:
@@ -64,6 +66,16 @@ def test_how_many_is_read_off_the_name(tmp_path: Path, monkeypatch: pytest.Monke
         asked_for("random:0", 256)
     (tmp_path / "random").write_text("")
     assert asked_for("random", 256) is None
+
+
+def test_what_is_drawn_is_noise_whatever_a_file_is_called(tmp_path: Path) -> None:
+    """Samples of a file are data, even of one called random; those that are drawn say nothing of real inputs."""
+    model = build("x[N,3,8,8] -> y\nh = Conv(x, W[8,3,3,3])\ny = Relu(h)")
+    drawn = random_samples(model, {}, 5)
+    np.savez(tmp_path / "random_x.npz", x=drawn.arrays["x"])
+    read = load(str(tmp_path / "random_x.npz"), model.inputs)
+    assert (drawn.noise, drawn.take(2).noise, read.noise) == (True, True, False)
+    assert [Unit(source=model, samples=s).has_data for s in (drawn, read, None)] == [False, True, False]
 
 
 def test_the_report_says_that_they_are_random() -> None:

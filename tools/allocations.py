@@ -13,12 +13,11 @@ what it matches of "model target criterion allocation".
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from onnxprune.runtime.machine import this_machine
 from onnxprune.runtime.session import Options, Session
 from onnxprune.unit import Unit
 from tools.page import written
+from tools.results import append, read
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (0.67, 0.5)
@@ -121,12 +121,6 @@ def wanted(models: Sequence[str], only: str) -> Iterator[Cell]:
                         yield Cell(model, target, criterion, name)
 
 
-def read(results: Path) -> list[Cell]:
-    """What was measured before."""
-    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
-    return [Cell(**json.loads(line)) for line in lines]
-
-
 def markdown(cells: Sequence[Cell], models: Sequence[str]) -> str:
     """One table for each model."""
     parts = [
@@ -164,15 +158,14 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("allocations.jsonl"))
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    known = {cell.key for cell in read(options.results)}
+    known = {cell.key for cell in read(options.results, Cell)}
     for cell in wanted(options.models, options.only):
         if cell.key in known:
             continue
         found = measured(cell)
-        with options.results.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(asdict(found)) + "\n")
+        append(options.results, found)
         print(found, file=sys.stderr, flush=True)
-    text = markdown(read(options.results), options.models)
+    text = markdown(read(options.results, Cell), options.models)
     if options.write is None:
         print(text)
     else:

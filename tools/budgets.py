@@ -11,13 +11,12 @@ models that an allocation ran to decide, `seconds` is the wall time of the whole
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from onnxprune.errors import GateNotMet
 from onnxprune.runtime.machine import this_machine
 from tools.page import written
 from tools.recovery import ASSETS, SAMPLES, images
+from tools.results import append, read
 
 MODELS = ("cifar10_resnet20", "cifar10_resnet56", "mobilenet_v1_0.5_160", "squeezenet1.0_deepcompression")
 SHARES = (0.75, 0.5)
@@ -108,8 +108,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=ASSETS)
     parser.add_argument("--write", type=Path, help="a page whose table 'budgets' is written anew")
     arguments = parser.parse_args()
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    known = {cell.key: cell for cell in (Cell(**json.loads(line)) for line in lines)}
+    known = {cell.key: cell for cell in read(arguments.results, Cell)}
     cells = [Cell(m, s, a) for m in arguments.models.split(",") for s in SHARES for a in ALLOCATIONS]
     for cell in cells:
         if cell.key in known or not re.search(arguments.only, f"{cell.model} {cell.share} {cell.allocation}"):
@@ -119,8 +118,7 @@ def main() -> None:
         except GateNotMet as failure:
             print(f"{cell.key}: {failure}", file=sys.stderr)
             continue
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(asdict(known[cell.key])) + "\n")
+        append(arguments.results, known[cell.key])
         print(known[cell.key], file=sys.stderr, flush=True)
     text = table(list(known.values()))
     if arguments.write:

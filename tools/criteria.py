@@ -21,7 +21,6 @@ well (`divergence`), and not shown: a network that is dead (all scores equal) ha
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -29,7 +28,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -51,6 +50,8 @@ from onnxprune.passes.shrink import Shrink
 from onnxprune.runtime.machine import this_machine
 from onnxprune.runtime.session import Options, Session
 from onnxprune.unit import Unit
+from tools.page import written
+from tools.results import append, read, rewrite
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
@@ -217,26 +218,18 @@ def wanted(models: Sequence[str], only: str) -> Iterator[Cell]:
 
 def measure(cells: Sequence[Cell], results: Path, processes: int, assets: Path) -> None:
     """Measure what is not in `results` yet, and put it there."""
-    known = {cell.key for cell in read(results)}
+    known = {cell.key for cell in read(results, Cell)}
     tasks: dict[tuple[str, str, int, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.key not in known:
             tasks[cell.model, cell.criterion, cell.seed, cell.column in CHANNELS].append(cell)
-    with ProcessPoolExecutor(processes) as pool, results.open("a", encoding="utf-8") as out:
+    with ProcessPoolExecutor(processes) as pool:
         for done in as_completed([pool.submit(_task, task, assets) for task in tasks.values()]):
             for cell in done.result():
-                out.write(json.dumps(asdict(cell)) + "\n")
+                append(results, cell)
                 print(f"{cell.model} {cell.criterion:20} {cell.column:14} {cell.seed} {cell.value:9.4f} "
                       f"{cell.likeness or 0.0:.3f} (reached {cell.reached:.3f}, {cell.seconds:.1f} s)")  # fmt: skip
-            out.flush()
             sys.stdout.flush()
-
-
-def read(results: Path) -> list[Cell]:
-    """What was measured before."""
-    if not results.exists():
-        return []
-    return [Cell(**json.loads(line)) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
 def clearly(who: Subject, values: Sequence[float], chance: Sequence[float]) -> bool:
@@ -309,15 +302,6 @@ def markdown(cells: Sequence[Cell], models: Sequence[str], assets: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def written(text: str, name: str, found: str) -> str:
-    """`text` with `found` between the marks of that name."""
-    head, mark, rest = text.partition(f"<!-- {name} -->")
-    _, end, tail = rest.partition(f"<!-- /{name} -->")
-    if not mark or not end:
-        raise SystemExit(f"no marks <!-- {name} --> and <!-- /{name} --> to write between")
-    return f"{head}{mark}\n\n{found}\n{end}{tail}"
-
-
 def main() -> int:
     """0 when every cell that was asked for is measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -332,10 +316,9 @@ def main() -> int:
     cells = list(wanted(options.models, options.only))
     if options.fresh:
         keys = {cell.key for cell in cells}
-        kept = [json.dumps(asdict(cell)) + "\n" for cell in read(options.results) if cell.key not in keys]
-        options.results.write_text("".join(kept), encoding="utf-8")
+        rewrite(options.results, [cell for cell in read(options.results, Cell) if cell.key not in keys])
     measure(cells, options.results, options.processes, options.assets)
-    found = markdown(read(options.results), options.models, options.assets)
+    found = markdown(read(options.results, Cell), options.models, options.assets)
     if options.write is None:
         print(found)
     else:

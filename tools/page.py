@@ -25,12 +25,12 @@ def reasons(fixed: Iterable[FixedAxis], after: Model) -> str:
 def written(text: str, name: str, table: str) -> str:
     """`text` with the table between `<!-- name -->` and `<!-- /name -->`; an empty page is the table alone.
 
-    `ValueError` for a page without such marks: it would be lost.
+    `ValueError` for a page without such marks: what it holds would be lost.
     """
     if not text:
         return table
     head, mark, rest = text.partition(f"<!-- {name} -->")
-    if not mark:
-        raise ValueError(f"the page has no mark <!-- {name} -->, between which and <!-- /{name} --> the table goes")
     _, end, tail = rest.partition(f"<!-- /{name} -->")
+    if not mark or not end:
+        raise ValueError(f"the page has no marks <!-- {name} --> and <!-- /{name} -->, between which the table goes")
     return f"{head}{mark}\n\n{table}\n{end}{tail}"

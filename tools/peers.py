@@ -156,7 +156,7 @@ def markdown() -> str:
 
 def main() -> int:
     """0 when both tables were made."""
-    from tools.criteria import written
+    from tools.page import written
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path)

@@ -40,6 +40,7 @@ from onnxprune.runtime.change import change
 from onnxprune.runtime.machine import this_machine
 from onnxprune.runtime.session import Options, Session
 from tools.page import written
+from tools.results import append, read
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
@@ -254,8 +255,7 @@ def main() -> None:
     if arguments.cell:
         print(json.dumps(asdict(measure(Cell(**json.loads(arguments.cell)), arguments.assets))))
         return
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    known = {cell.key: cell for cell in (Cell(**json.loads(line)) for line in lines)}
+    known = {cell.key: cell for cell in read(arguments.results, Cell)}
     recipes = tuple(CANDIDATES if arguments.candidates else RECIPES)
     command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
     for cell in missing(known, arguments.only, arguments.seeds, recipes):
@@ -266,8 +266,7 @@ def main() -> None:
             print(f"{cell.key}: {(run.stderr.strip() or run.stdout).splitlines()[-1]}", file=sys.stderr)
             continue
         known[cell.key] = Cell(**json.loads(run.stdout.splitlines()[-1]))
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(asdict(known[cell.key])) + "\n")
+        append(arguments.results, known[cell.key])
         print(known[cell.key], file=sys.stderr)
     text = table(list(known.values()), recipes)
     if arguments.write:

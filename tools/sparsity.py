@@ -43,7 +43,8 @@ from onnxprune.sparsity import Lanes, chosen, granularity_of
 from onnxprune.sparsity.reordering import search
 from onnxprune.unit import Unit
 from onnxprune.weights import Weights
-from tools.criteria import ASSETS, written
+from tools.criteria import ASSETS
+from tools.page import written
 from tools.skeletons import resnet50
 
 MODELS = ("cifar10_resnet20", "cifar10_resnet56", "mobilenet_v2_1.0_224", "ad01_autoencoder",

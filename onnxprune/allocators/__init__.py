@@ -1,9 +1,9 @@
 """How many indices of each group stay: allocators, each a pure function of scores, costs and budgets."""
 
-from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, Trial, choose
+from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, Trial, choose, indices_of
 from onnxprune.allocators.curve import Curve
 from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, loss_of, need_of
-from onnxprune.allocators.rounding import RoundTo, candidates, step_of
+from onnxprune.allocators.rounding import RoundTo, candidates, multiple_of, step_of
 from onnxprune.allocators.tying import tied, told_ties
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "allocator_of",
     "candidates",
     "choose",
+    "indices_of",
     "loss_of",
+    "multiple_of",
     "need_of",
     "step_of",
     "tied",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -10,22 +10,17 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxprune.allocators.curve import Curve
-from onnxprune.cost import Costs
-from onnxprune.dimensions import Mask, Vector
+from onnxprune.cost import Costs, Term
+from onnxprune.dimensions import Atom, Mask, Vector
 from onnxprune.errors import UsageError
+from onnxprune.watching import Watch, nobody
 
-__all__ = ["Allocation", "Allocator", "Candidate", "Problem", "Trial", "choose"]
+__all__ = ["Allocation", "Allocator", "Candidate", "Problem", "Trial", "choose", "indices_of"]
 
 TOLERANCE = 0.02  # how far below a target a cost may end, as a fraction of the target
 
 Trial: TypeAlias = Callable[[Mapping[int, int]], float]
 """What the model loses when so many indices of each atom stay (an absent one is whole): nothing is 0, more is worse."""
-
-Watch: TypeAlias = Callable[[str, int, int], None]
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +53,11 @@ class Candidate:
         lower = (kept - 1) // step * step
         return lower if lower >= self.lowest(step) else None
 
+    @property
+    def options(self) -> list[int]:
+        """The counts that it may keep, from the lowest to all of it."""
+        return [*range(self.lowest(self.step), self.size, self.step), self.size]
+
     def lowest(self, step: int) -> int:
         """The lowest count that `step` and the minimum allow."""
         return self.rounded(self.minimum, step)
@@ -65,6 +65,11 @@ class Candidate:
     def rounded(self, kept: int, step: int) -> int:
         """`kept` rounded up to what `step` allows: indices up to the next multiple cost no time."""
         return min(self.size, -(-max(kept, 1) // step) * step)
+
+
+def indices_of(candidates: Iterable[Candidate]) -> Iterator[Term]:
+    """The terms of a budget that counts the indices of candidates, whatever they cost."""
+    return (Term(atom, 1, (Atom(atom, c.size),)) for c in candidates for atom in c.atoms)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Problem:
     curves: Mapping[int, Curve] = field(default_factory=dict)
     trial: Trial | None = None
     seed: int = 0
-    watch: Watch = _nobody
+    watch: Watch = nobody
 
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (not self.targets):

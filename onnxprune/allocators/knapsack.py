@@ -31,7 +31,7 @@ def knapsack(problem: Problem) -> Allocation:
     wanted = by_targets(problem)
     if not wanted.candidates:
         return landed(wanted, {}, problem)
-    options = [_counts(wanted, k) for k in range(len(wanted.candidates))]
+    options = [candidate.options for candidate in wanted.candidates]
     losses = [
         np.array([lost(wanted, c, kept) for kept in own]) for c, own in zip(wanted.candidates, options, strict=True)
     ]
@@ -56,11 +56,6 @@ def knapsack(problem: Problem) -> Allocation:
         counts = dict(found.counts)
     assert best is not None
     return best[1]
-
-
-def _counts(problem: Problem, k: int) -> list[int]:
-    candidate = problem.candidates[k]
-    return [*range(candidate.lowest(candidate.step), candidate.size, candidate.step), candidate.size]
 
 
 def _tightest(problem: Problem) -> tuple[str, float]:

@@ -24,25 +24,16 @@ def lamp(problem: Problem) -> Allocation:
     """
     wanted = by_targets(problem)
     lost = {atom: np.concatenate([[0.0], np.cumsum(_lamp(s))]) for atom, s in ordered_scores(wanted).items()}
-    descent = Descent(wanted)
 
     def mean(candidate: Candidate, fewer: int, more: int) -> float:
         of = lost[candidate.atom]
         return float(of[candidate.size - fewer] - of[candidate.size - more]) / (more - fewer)
 
-    def lower(candidate: Candidate) -> int | None:
-        return candidate.down(descent.counts[candidate.atom], descent.steps[candidate.atom])
-
-    while not descent.fits:
-        descent.lazily(
-            lower, lambda c, now, kept, saved: mean(c, kept, now) if saved else inf, stop=lambda: descent.fits
-        )
-        if not descent.fits and not descent.refine():
-            break
-    if descent.fits:
-        descent.fill(lambda c, now, kept, spent: -mean(c, now, kept))
-        descent.settle()
-    return told(descent.result(), problem)
+    found = Descent(wanted).land(
+        lambda c, now, kept, saved: mean(c, kept, now) if saved else inf,
+        lambda c, now, kept, spent: -mean(c, now, kept),
+    )
+    return told(found, problem)
 
 
 def _lamp(ascending: Vector) -> Vector:

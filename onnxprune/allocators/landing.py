@@ -128,6 +128,20 @@ class Descent:
                 moved = True
             heappush(heap, (worth, position))
 
+    def land(self, down: Rank, back: Rank) -> Allocation:
+        """Take steps away until the targets are met, from the lowest `down` on; give back what then fits by `back`.
+
+        Where rounding alone keeps a target out of reach, steps are halved.
+        """
+        while not self.fits:
+            self.lazily(lambda c: c.down(self.counts[c.atom], self.steps[c.atom]), down, stop=lambda: self.fits)
+            if not self.fits and not self.refine():
+                break
+        if self.fits:
+            self.fill(back)
+            self.settle()
+        return self.result()
+
     def fill(self, rank: Rank) -> None:
         """Give steps back, from the lowest `rank` on, as long as any fits below the targets."""
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 
-from onnxprune.allocators.allocation import Allocation, Candidate, Problem, Trial
+from onnxprune.allocators.allocation import Allocation, Candidate, Problem, Trial, indices_of
 from onnxprune.allocators.landing import Descent
-from onnxprune.cost import Term
-from onnxprune.dimensions import Atom
 from onnxprune.errors import UsageError
 
 __all__ = ["by_targets", "landed", "lost", "told", "trial_of"]
@@ -19,8 +17,7 @@ def by_targets(problem: Problem) -> Problem:
     """The same problem with its sparsity as a target: a budget that counts the indices of all candidates."""
     if problem.sparsity is None:
         return problem
-    terms = (Term(atom, 1, (Atom(atom, c.size),)) for c in problem.candidates for atom in c.atoms)
-    costs = problem.costs.with_budget("sparsity", terms)
+    costs = problem.costs.with_budget("sparsity", indices_of(problem.candidates))
     return replace(problem, costs=costs, sparsity=None, targets={"sparsity": 1 - problem.sparsity})
 
 
@@ -49,9 +46,6 @@ def landed(problem: Problem, counts: Mapping[int, int], asked: Problem) -> Alloc
     for candidate in problem.candidates:
         descent.move(candidate, counts[candidate.atom])
 
-    def lower(candidate: Candidate) -> int | None:
-        return candidate.down(descent.counts[candidate.atom], descent.steps[candidate.atom])
-
     def loss_per_saving(candidate: Candidate, now: int, kept: int, saved: float) -> float:
         return (lost(problem, candidate, kept) - lost(problem, candidate, now)) / saved if saved else inf
 
@@ -59,14 +53,7 @@ def landed(problem: Problem, counts: Mapping[int, int], asked: Problem) -> Alloc
         gain = lost(problem, candidate, now) - lost(problem, candidate, kept)
         return -gain / spent if spent else -inf
 
-    while not descent.fits:
-        descent.lazily(lower, loss_per_saving, stop=lambda: descent.fits)
-        if not descent.fits and not descent.refine():
-            break
-    if descent.fits:
-        descent.fill(gain_per_cost)
-        descent.settle()
-    return told(descent.result(), asked)
+    return told(descent.land(loss_per_saving, gain_per_cost), asked)
 
 
 def told(found: Allocation, asked: Problem) -> Allocation:

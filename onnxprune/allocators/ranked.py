@@ -28,10 +28,6 @@ def ranked(problem: Problem) -> Allocation:
     lost = _lost_scores(problem)
     if problem.sparsity is not None:
         return _by_sparsity(problem, lost, problem.sparsity)
-    descent = Descent(problem)
-
-    def lower(candidate: Candidate) -> int | None:
-        return candidate.down(descent.counts[candidate.atom], descent.steps[candidate.atom])
 
     def share(candidate: Candidate, fewer: int, more: int) -> float:
         between = _lost(lost, candidate, fewer) - _lost(lost, candidate, more)
@@ -43,14 +39,7 @@ def ranked(problem: Problem) -> Allocation:
     def gain_per_cost(candidate: Candidate, now: int, kept: int, spent: float) -> float:
         return -share(candidate, now, kept) / spent if spent else -inf
 
-    while not descent.fits:
-        descent.lazily(lower, loss_per_saving, stop=lambda: descent.fits)
-        if not descent.fits and not descent.refine():
-            break
-    if descent.fits:
-        descent.fill(gain_per_cost)
-        descent.settle()
-    return descent.result()
+    return Descent(problem).land(loss_per_saving, gain_per_cost)
 
 
 def _lost_scores(problem: Problem) -> dict[int, Vector]:

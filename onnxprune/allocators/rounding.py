@@ -29,7 +29,7 @@ from onnxprune.dependency import Analysis, Group
 from onnxprune.dimensions import Atom, Dimension, count
 from onnxprune.errors import UsageError
 
-__all__ = ["RoundTo", "candidates", "step_of"]
+__all__ = ["RoundTo", "candidates", "multiple_of", "step_of"]
 
 RoundTo: TypeAlias = int | Literal["auto"]
 
@@ -61,6 +61,15 @@ def candidates(
         whole = sum(group.size * _growth(group.atom, axis) / axis.size for axis in axes)
         found.append(Candidate(group.atom.id, group.name, group.size, step, min(keep_min, group.size), whole))
     return tied(found, tie, without)
+
+
+def multiple_of(text: str) -> RoundTo:
+    """What a user says of rounding: `auto` or a positive number. `UsageError` for anything else."""
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise UsageError(f"--round-to {text!r}: expected auto or a positive number")
+    return int(text)
 
 
 def step_of(atom: Atom, axes: Iterable[Dimension], round_to: RoundTo = "auto", block: int = 16) -> int:

@@ -36,5 +36,4 @@ def sensitivity(problem: Problem) -> Allocation:
 
 def _ladder(problem: Problem, candidate: Candidate) -> list[tuple[int, float]]:
     """The counts that a candidate may have, from the lowest, each with its loss."""
-    counts = [*range(candidate.lowest(candidate.step), candidate.size, candidate.step), candidate.size]
-    return [(kept, lost(problem, candidate, kept)) for kept in counts]
+    return [(kept, lost(problem, candidate, kept)) for kept in candidate.options]

@@ -7,9 +7,9 @@ what the repetitions give is taken off again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.isolated import Isolated
 from onnxprune.runtime.session import Options, Session
 from onnxprune.statistics import Request, Statistics
+from onnxprune.watching import Watch, nobody
 
-__all__ = ["Watch", "collect"]
-
-Watch: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
+__all__ = ["collect"]
 
 ROWS = 1 << 15  # rows of a Gram matrix, over all samples; if there are many samples, fewer rows of each count ...
 FEWEST_ROWS = 256  # ... but not less than these of one
@@ -37,10 +35,6 @@ HELD = 512 << 20  # bytes that the outputs of one pass may have
 PASSING = 1 << 30  # bytes that one batch may need
 LARGEST_BATCH = 64
 WHAT = "statistics of activations"
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
 
 
 def collect(
@@ -81,7 +75,7 @@ def collect(
     passes = _passes([tap for key, tap in different.items() if key not in found])
     if passes:
         size = _batch(analysis, shapes, samples, passes, batch, example, threads)
-        for tap, merged in _merged(analysis.model, shapes, samples, passes, size, threads, watch or _nobody):
+        for tap, merged in _merged(analysis.model, shapes, samples, passes, size, threads, watch or nobody):
             found[tap.key] = tap.answer(merged)
             if stored is not None:
                 stored.put(tap, merged)
@@ -200,7 +194,7 @@ def _first(samples: Samples, count: int | None) -> Samples:
     if count is None or count >= len(samples):
         return samples
     arrays = {name: array[:count] for name, array in samples.arrays.items()}
-    return Samples(samples.source, arrays, None, samples.fixed_batch)
+    return replace(samples, arrays=arrays, labels=None)
 
 
 def _feeds(samples: Samples, size: int) -> Iterator[tuple[dict[str, Array], float, int]]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from onnxprune.calibration.cache import Cache
-from onnxprune.calibration.collecting import Watch, collect
+from onnxprune.calibration.collecting import collect
 from onnxprune.criteria import Criterion, Divergence, Evidence
 from onnxprune.data import Samples
 from onnxprune.dependency import Analysis
 from onnxprune.errors import UsageError
 from onnxprune.statistics import Statistics
+from onnxprune.watching import Watch
 
 __all__ = ["Runs", "gather"]
 

@@ -14,7 +14,7 @@ The result is a sum of terms, like any other cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from onnxprune.runtime.layers import interleaved_layer_times
 from onnxprune.runtime.machine import conv_block, this_machine
 from onnxprune.runtime.session import CPU
 from onnxprune.runtime.timing import measure
+from onnxprune.watching import Watch, nobody
 
 __all__ = ["LatencyModel", "latency_model"]
 
@@ -48,7 +49,6 @@ ROUNDS = 5  # in a session
 VERSION = 4  # of what is stored
 
 Counts = Mapping[int, int]
-Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def latency_model(
 
     `feed` is one input of batch one. `RunFailed` where the model does not run on it.
     """
-    table = _Table(analysis, feed, threads, provider, seed, watch or _nobody)
+    table = _Table(analysis, feed, threads, provider, seed, watch or nobody)
     named = analysis.model.with_node_names()
     places = {node.name: node.index for node in named.nodes}
     features = Features(analysis, conv_block())
@@ -101,10 +101,6 @@ def latency_model(
         for term in part
     )
     return LatencyModel(terms, float(stored["base_ms"]), float(stored["error"]), str(this_machine()))
-
-
-def _nobody(what: str, done: int, total: int) -> None:
-    """The watch of those who do not watch."""
 
 
 def _key(

@@ -7,7 +7,7 @@ that stay; then `Masking.updated` says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,11 +23,10 @@ from onnxprune.sparsity.choosing import Target
 from onnxprune.sparsity.granularity import Granularity
 from onnxprune.sparsity.progress import selected
 from onnxprune.statistics import Gram, GramMatrix
+from onnxprune.watching import Watch
 from onnxprune.weights import Weights
 
 __all__ = ["Choice", "Masked", "Masking", "mask"]
-
-Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

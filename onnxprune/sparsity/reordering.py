@@ -9,7 +9,7 @@ little (their bounded regressions), as long as the work that is allowed is not d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -23,6 +23,7 @@ from onnxprune.model import Array
 from onnxprune.permutation import Order, movable, order_of
 from onnxprune.sparsity.choosing import Target
 from onnxprune.sparsity.granularity import Lanes, granularity_of
+from onnxprune.watching import Watch
 from onnxprune.weights import Weights
 
 __all__ = ["Reordering", "reordering", "search"]
@@ -31,7 +32,6 @@ ROWS = 1024  # of a matrix that are looked at, by chance; whether it was a gain 
 WORK = 500_000_000  # numbers that one search may look at
 WAYS = 200
 SHAKES = 8
-Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

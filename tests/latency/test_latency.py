@@ -93,6 +93,7 @@ def test_a_model_is_measured_once(analysis: Analysis, tmp_path: Path, monkeypatc
     found = latency_model(analysis, chosen, FEED, cache=cache, watch=lambda what, done, total: told.append(what))
     assert {"measure layers", "measure whole models"} <= set(told)
     assert found.base_ms > 0
+    assert np.isfinite(found.error)
     assert found.error >= 0
     whole = found.predict({})
     least = found.predict({candidate.atom: 1 for candidate in chosen})
