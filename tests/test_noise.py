@@ -71,7 +71,7 @@ def test_how_many_is_read_off_the_name(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_drawn_is_noise_whatever_a_file_is_called(tmp_path: Path) -> None:
     """Samples of a file are data, even of one called random; those that are drawn say nothing of real inputs."""
     model = build("x[N,3,8,8] -> y\nh = Conv(x, W[8,3,3,3])\ny = Relu(h)")
-    drawn = random_samples(model, {}, 5)
+    drawn = random_samples(model, analyse(model).shapes.sizes, 5)
     np.savez(tmp_path / "random_x.npz", x=drawn.arrays["x"])
     read = load(str(tmp_path / "random_x.npz"), model.inputs)
     assert (drawn.noise, drawn.take(2).noise, read.noise) == (True, True, False)
