@@ -82,6 +82,20 @@ class Samples:
         arrays = {name: array[rows] for name, array in self.arrays.items()}
         return replace(self, arrays=arrays, labels=None if self.labels is None else self.labels[rows])
 
+    def halves(self, seed: int = 0) -> tuple[Samples, Samples]:
+        """Two parts of equal size without a sample in common, chosen at random by `seed`; one sample is in both."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        parts = np.sort(order[: max(len(self) // 2, 1)]), np.sort(order[len(self) // 2 :])
+        first, second = (
+            replace(
+                self,
+                arrays={name: array[rows] for name, array in self.arrays.items()},
+                labels=None if self.labels is None else self.labels[rows],
+            )
+            for rows in parts
+        )
+        return first, second
+
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Feeds of `size` samples each, in order; the last may be smaller.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from onnxprune import cut
 from onnxprune.allocators import Candidate, Curve, choose
 from onnxprune.analysis import Analysis
+from onnxprune.cost import Costs
 from onnxprune.data import Samples
 from onnxprune.dimensions import Vector
 from onnxprune.divergence import Divergence, divergence_of
@@ -29,10 +30,11 @@ from onnxprune.runtime.session import Options, Session
 from onnxprune.silenced import silenced
 from onnxprune.watching import Watch
 
-__all__ = ["MOST", "POINTS", "Objective", "counts_of", "curves_of", "repaired_on"]
+__all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of", "repaired_on"]
 
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
+WORK = 3e12  # multiply-accumulates of curves that nobody asked for: a minute or so on one core
 POINTS = 9  # counts of a group at which a curve is measured, at most
 
 
@@ -110,6 +112,13 @@ def repaired_on(samples: Samples, threads: int = 1, seed: int = 0) -> Callable[[
         return with_weights(pruned.model, found.pruned_values)
 
     return made
+
+
+def affordable(analysis: Analysis, groups: int) -> tuple[int, int] | None:
+    """Samples, and points of each curve, with which curves of so many groups are no long wait; None where none are."""
+    macs = Costs.of(analysis).total("macs")
+    efforts = ((MOST, POINTS), (64, POINTS), (64, 5), (32, 5))
+    return next((e for e in efforts if macs * groups * e[0] * e[1] <= WORK), None)
 
 
 def curves_of(

@@ -78,7 +78,7 @@ class Allocate:
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
         tried = () if unit.trial is None else (unit.trial.told,)
-        notes = (*unit.notes, *tried, *told_ties(chosen, found.counts))
+        notes = (*unit.notes, *tried, *([found.told] if found.told else []), *told_ties(chosen, found.counts))
         return replace(unit, allocation=found, plan=plan, targets=told, aims=aims, notes=notes)
 
     def _wanted(self, unit: Unit, chosen: Sequence[Candidate]) -> Budgets:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit
 
+if TYPE_CHECKING:
+    from onnxprune.analysis import Analysis
+    from onnxprune.model import Model
+    from onnxprune.objective import Objective
+    from onnxprune.plan import Plan
+
 __all__ = ["Sense"]
 
 OBJECTIVES = ("auto", "outputs", "linear", "repaired", "metric")
+METHODS = ("auto", "none", "norm", "reconstruct", "merge")
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,10 @@ class Sense:
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
     objective: str = option("auto", "What a trial loses: how far outputs are, what no linear map of them tells, how "
                             "far they are once repaired, or the metric of --evaluate.", choices=OBJECTIVES)  # fmt: skip
+    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what the data allow.", choices=METHODS)
+    target: tuple[str, ...] = option(
+        (), "What may stay: macs=0.5, latency=4ms, size=2MB, memory=0.5, params=0.3; metric>=0.9.", "BUDGET=F"
+    )
     evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
     round_to: str = option("auto", "Multiple to keep: what the runtime's kernels like on this machine, or N.", "auto|N")
@@ -40,39 +52,68 @@ class Sense:
 
     def run(self, unit: Unit) -> Unit:
         """Measure what the allocation needs; nothing, for most."""
-        from onnxprune.allocators import need_of
-
-        need = need_of(self.allocation)
-        if not need or not unit.candidates:
+        needs, samples, points = self._needs(unit)
+        if not needs or not unit.candidates:
             return unit
-        from onnxprune import cut
-        from onnxprune.allocators import candidates, loss_of, multiple_of
-        from onnxprune.evaluation import evaluation
-        from onnxprune.objective import Objective, curves_of, repaired_on
+        from onnxprune.allocators import candidates, multiple_of
+        from onnxprune.objective import curves_of
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.runtime.machine import conv_block
 
         assert unit.analysis is not None
-        assert unit.scores is not None
+        analysis, groups = unit.analysis, unit.candidates
         if unit.samples is None:
             raise UsageError(f"--allocation {self.allocation} tries what cuts do to the outputs, and there are no "
                              "samples: give --calibration, or choose global or uniform")  # fmt: skip
-        loss = loss_of(self.allocation) if self.objective == "auto" else self.objective
-        evaluate = None
-        if loss == "metric":
-            spec = Path(self.preprocess) if self.preprocess else None
-            evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
         try:
-            made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
-            found = Objective(
-                unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=loss == "linear",
-                threads=self.threads, seed=self.seed, made=made,
-            )  # fmt: skip
-            if need == "trial":
-                return replace(unit, trial=found)
-            chosen = candidates(unit.analysis, unit.candidates, multiple_of(self.round_to), block=conv_block(),
-                                keep_min=self.keep_min, tie=self.tie)  # fmt: skip
-            curves = curves_of(found, chosen, watch=unit.watch)
+            if "trial" in needs:
+                unit = replace(unit, trial=self._objective(unit, needs["trial"], samples))
+            if "curves" in needs:
+                chosen = candidates(analysis, groups, multiple_of(self.round_to), block=conv_block(),
+                                    keep_min=self.keep_min, tie=self.tie)  # fmt: skip
+                objective = self._objective(unit, needs["curves"], samples)
+                curves = curves_of(objective, chosen, points, watch=unit.watch)
+                unit = replace(unit, curves=curves, notes=(*unit.notes, objective.told))
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
-        return replace(unit, curves=curves, notes=(*unit.notes, found.told))
+        return unit
+
+    def _needs(self, unit: Unit) -> tuple[Mapping[str, str], int, int]:
+        """What is to be measured, and of what loss; on how many samples at most, and points of each curve.
+
+        `auto` tries cuts where there are targets and data, and what that takes is in proportion.
+        """
+        from onnxprune.allocators import needs_of
+        from onnxprune.objective import MOST, POINTS, affordable
+
+        effort: tuple[int, int] | None = MOST, POINTS
+        needs = dict(needs_of(self.allocation))
+        if self.allocation == "auto" and unit.has_data and self.target:
+            assert unit.analysis is not None
+            needs = dict(needs_of("best"))
+            effort = affordable(unit.analysis, len(unit.candidates or ()))
+            if effort is None:
+                del needs["curves"]
+        if self.objective != "auto":
+            needs = dict.fromkeys(needs, self.objective)
+        elif self.recover not in ("auto", "reconstruct"):  # a trial as what will be written
+            needs = {what: "outputs" if loss == "repaired" else loss for what, loss in needs.items()}
+        return needs, *(effort or (MOST, POINTS))
+
+    def _objective(self, unit: Unit, loss: str, most: int) -> Objective:
+        from onnxprune import cut
+        from onnxprune.evaluation import evaluation
+        from onnxprune.objective import Objective, repaired_on
+
+        assert unit.analysis is not None
+        assert unit.scores is not None
+        assert unit.samples is not None
+        evaluate, judged = None, unit.samples
+        made: Callable[[Analysis, Plan], Model] = cut.mask
+        if loss == "metric":
+            evaluate = evaluation(self.evaluate, unit.source.inputs, Path(self.preprocess) if self.preprocess else None)
+        elif loss == "repaired":
+            fitted, judged = unit.samples.halves(self.seed)
+            made = repaired_on(fitted, self.threads, self.seed)
+        return Objective(unit.analysis, unit.scores.values, judged, evaluate=evaluate, most=most, made=made,
+                         linear=loss == "linear", threads=self.threads, seed=self.seed)  # fmt: skip

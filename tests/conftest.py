@@ -12,6 +12,7 @@ from tests.commands import Commands
 
 ROOT = Path(__file__).resolve().parent.parent
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers that share cores wait for each other's threads otherwise
 os.environ["ONNXPRUNE_CACHE"] = ""  # no test finds what another has stored, or leaves anything in the user's home
 
 # Deadlines fail on a busy machine; derandomised runs fail on the change that breaks them, not on a later one.

@@ -98,7 +98,7 @@ def test_a_repair_brings_accuracy_back_and_is_verified(
 ) -> None:
     """Half the MACs without repair is worth little; refitted, most comes back; the file is verified, now and later."""
     source, out = models / f"{model}.onnx", tmp_path / "o.onnx"
-    options: dict[str, Any] = {"target": "macs=0.5", "calibration": calibration, "samples": 96,
+    options: dict[str, Any] = {"target": "macs=0.5", "allocation": "global", "calibration": calibration, "samples": 96,
                "evaluate": str(models / "cifar10_test.npz"), **QUICK}  # fmt: skip
     bare = api.prune(source, recover="none", **options).report
     report = api.prune(source, out, **options).report
@@ -132,7 +132,7 @@ def test_other_repairs_are_verified(models: Path, tmp_path: Path, calibration: s
     """Scale and bias alone, and folding without data."""
     source, out = models / "cifar10_resnet20.onnx", tmp_path / "o.onnx"
     data: dict[str, Any] = {} if method == "merge" else {"calibration": calibration, "samples": 64}
-    report = api.prune(source, out, target="macs=0.8", recover=method, **data, **QUICK).report
+    report = api.prune(source, out, target="macs=0.8", allocation="global", recover=method, **data, **QUICK).report
     assert report.verified
     assert report.recovery == method
     assert (report.folded > 0) == (method == "merge")

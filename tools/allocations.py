@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from onnxprune.allocators import need_of
+from onnxprune.allocators import needs_of
 from onnxprune.data import Samples, load
 from onnxprune.evaluation import top1_of
 from onnxprune.model import Model
@@ -46,7 +46,7 @@ LOSSES = ("outputs", "linear")  # of the allocations that try cuts
 NAMES = tuple(
     f"{name} {loss}".strip()
     for name in ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "netadapt", "amc")
-    for loss in (LOSSES if need_of(name) else ("",))
+    for loss in (LOSSES if needs_of(name) else ("",))
 )
 
 

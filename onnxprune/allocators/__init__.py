@@ -2,7 +2,7 @@
 
 from onnxprune.allocators.allocation import Allocation, Allocator, Candidate, Problem, Trial, choose, indices_of
 from onnxprune.allocators.curve import Curve
-from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, loss_of, need_of
+from onnxprune.allocators.registry import ALLOCATORS, allocate, allocator_of, needs_of
 from onnxprune.allocators.rounding import RoundTo, candidates, multiple_of, step_of
 from onnxprune.allocators.tying import tied, told_ties
 
@@ -20,9 +20,8 @@ __all__ = [
     "candidates",
     "choose",
     "indices_of",
-    "loss_of",
     "multiple_of",
-    "need_of",
+    "needs_of",
     "step_of",
     "tied",
     "told_ties",

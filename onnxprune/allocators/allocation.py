@@ -112,13 +112,14 @@ class Allocation:
 
     `counts` has every candidate's atoms. `reached` gives each budget asked for, in its own terms: the fraction of the
     cost that stays, or the sparsity. `met` is false where a target was missed; `reason` says why, and also where
-    minimums or rounding kept more than was asked.
+    minimums or rounding kept more than was asked. `told` is what a user should know of how it was found.
     """
 
     counts: Mapping[int, int]
     reached: Mapping[str, float]
     met: bool
     reason: str = ""
+    told: str = ""
 
     @staticmethod
     def of_sparsity(problem: Problem, counts: Mapping[int, int], met: bool = True, reason: str = "") -> Allocation:

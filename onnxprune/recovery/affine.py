@@ -15,7 +15,7 @@ from onnxprune.recovery.reconstruct import Start
 __all__ = ["affine"]
 
 
-def affine(normal: Normal, start: Start) -> Float:
+def affine(normal: Normal, start: Start) -> tuple[Float, None]:
     """The weights (G, O, d), each row scaled and its bias (the last of d, where `free`) fitted, by least squares."""
     found, free = np.where(start.keep, start.pruned, 0.0), start.free
     inputs = found.shape[2] - free
@@ -34,4 +34,4 @@ def affine(normal: Normal, start: Start) -> Float:
         scale = np.divide(together, spread, out=np.ones_like(spread), where=spread > 1e-6 * np.abs(squares))
         found[group, :, :inputs] *= scale[:, None]
         found[group, :, -1] = (wanted - scale * sums) / count
-    return found
+    return found, None

@@ -16,6 +16,8 @@ from onnxprune.dependency import Analysis
 from onnxprune.layers import Layer
 from onnxprune.model import Model, Node
 from onnxprune.model.segment import Segments
+from onnxprune.recovery.activations import limits_of
+from onnxprune.recovery.clipping import Bounds
 
 __all__ = ["Behind", "Surroundings"]
 
@@ -27,13 +29,34 @@ class Behind:
     """`bias` is a constant whose value times `sign` adds to the layer's outputs, "" where there is none.
 
     `shortcut` is the other operand of an Add behind the layer, "" where there is none that is known before the layer
-    runs; what the shortcut lacks is to be made by the layer `scale` times, a number for each output.
+    runs; what the shortcut lacks is to be made by the layer `scale` times, a number for each output. Of what the layer
+    makes, with that, an activation behind it sees what is within `bounds`; None where none follows that cuts off.
     """
 
     bias: str = ""
     sign: float = 1.0
     shortcut: str = ""
     scale: Array | None = None
+    bounds: Bounds | None = None
+
+    def share(self, beside: Array, groups: int) -> Array:
+        """What a shortcut (G, R, O) adds to what the layer makes."""
+        if self.scale is None:
+            return beside
+        return np.asarray(beside * self.scale.reshape(groups, 1, -1).astype(beside.dtype))
+
+
+def _bounds(limits: tuple[float, float], scale: Array | None, offset: Array, layer: Layer) -> Bounds:
+    """The limits of an activation in what the layer makes: it reads made / scale + offset / scale.
+
+    An output whose scale is 0 stands for one that the norm all but removes; it is bounded by nothing.
+    """
+    factor = np.ones_like(offset) if scale is None else np.asarray(scale, np.float64).reshape(-1)
+    with np.errstate(invalid="ignore"):
+        ends = np.sort(np.stack([limit * factor for limit in limits]), axis=0) - offset
+    ends[:, factor == 0] = [[-np.inf], [np.inf]]
+    floor, ceiling = (end.reshape(layer.shape[0], 1, layer.shape[1]).astype(np.float32) for end in ends)
+    return Bounds(floor, ceiling)
 
 
 class Surroundings:
@@ -54,30 +77,40 @@ class Surroundings:
 
     def behind(self, layer: Layer) -> Behind:
         """Follow the layer's output while one node alone reads it."""
-        bias, sign, scale, name = layer.bias, 1.0, None, layer.output
+        bias, sign, shortcut, name = layer.bias, 1.0, "", layer.output
+        scale: Array | None = None
+        offset = np.zeros(layer.shape[0] * layer.shape[1])  # of what is read behind, beyond what the layer makes
         model = self._analysis.model
         if bias and self.readers(bias) > 1:
-            bias = ""
+            offset, bias = offset + model.array(bias).reshape(-1), ""
         while (node := self._only_reader(name)) is not None:
-            if node.op_type == "BatchNormalization" and node.domain == "" and scale is None:
+            if node.op_type == "BatchNormalization" and node.domain == "" and scale is None and not shortcut:
                 own, gamma = self._norm(node, layer)
                 if gamma is None:
                     break
-                bias, sign = (bias, sign) if bias or not own else (own, -1.0)
-                scale = gamma
-            elif node.op_type == "Add":
+                beta, mean = (model.array(node.inputs[k]).astype(np.float64) for k in (2, 3))
+                if own and not bias:
+                    bias, sign = own, -1.0
+                else:
+                    offset = offset - mean
+                scale, offset = gamma, offset + beta * gamma
+            elif node.op_type == "Add" and not shortcut:
                 other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
                 if other in model.weights and self._fits(other, layer):
                     if not bias and scale is None and self.readers(other) == 1:
                         bias = other
-                elif other in model.weights or other == name:
+                    else:
+                        offset = offset + model.array(other).reshape(-1) * (1.0 if scale is None else scale)
+                elif other in model.weights or other == name or not self._is_shortcut(other, layer):
                     break
                 else:
-                    return Behind(bias, sign, other if self._is_shortcut(other, layer) else "", scale)
+                    shortcut = other
             else:
-                break
+                limits = limits_of(node, model)
+                bounds = None if limits is None else _bounds(limits, scale, offset, layer)
+                return Behind(bias, sign, shortcut, scale if shortcut else None, bounds)
             name = node.outputs[0]
-        return Behind(bias, sign, "", None)
+        return Behind(bias, sign, shortcut, scale if shortcut else None)
 
     def _only_reader(self, name: str) -> Node | None:
         readers = self._readers.get(name, [])

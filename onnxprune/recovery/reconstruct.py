@@ -6,7 +6,8 @@ For every layer that reads something pruning has changed, the least squares prob
 
 is solved for W and b. X is what the layer reads in the original, X^ in the pruned model as repaired so far (He et al.,
 Channel Pruning, ICCV 2017, arXiv 1707.06168; ThiNet, arXiv 1707.06342). S and S^ are the other operand of an Add that
-reads the layer's output, in both models: the error that a shortcut carries already is absorbed by the branch.
+reads the layer's output, in both models: the error that a shortcut carries already is absorbed by the branch. Where a
+ReLU or a Clip follows, what it cuts off is no error (`clipping`).
 Each repair is kept only if the error falls on samples that it was not fitted to.
 """
 
@@ -24,6 +25,7 @@ from onnxprune.layers import Layer, layers_of
 from onnxprune.model import Node
 from onnxprune.model.segment import Segments
 from onnxprune.recovery.behind import Behind, Surroundings
+from onnxprune.recovery.clipping import Bounds, Rows, error, fitted_within, worthwhile
 from onnxprune.recovery.leastsquares import Normal, solve
 from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
@@ -34,6 +36,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 LIMIT = 256  # rows of each sample
+ROWS_HELD = 256 << 20  # bytes of rows of one layer that are held at once, where an activation follows
 HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 
@@ -79,13 +82,13 @@ class Start:
     free: int
 
 
-Solver: TypeAlias = Callable[[Normal, Start], Float]
-"""From normal equations and where a layer stands, its new weights (G, O, d)."""
+Solver: TypeAlias = Callable[[Normal, Start], tuple[Float, Mask | None]]
+"""From normal equations and where a layer stands, its new weights (G, O, d) and which of them are free to move on."""
 
 
-def least_squares(normal: Normal, start: Start) -> Float:
+def least_squares(normal: Normal, start: Start) -> tuple[Float, Mask | None]:
     """The weights that fit best: see `leastsquares.solve`."""
-    return solve(normal, start.pruned, start.keep, start.free)
+    return solve(normal, start.pruned, start.keep, start.free), start.keep
 
 
 def repaired(
@@ -177,16 +180,15 @@ def _repair(
         biases = [behind.sign * m.array(behind.bias).reshape(*layer.shape[:2], 1) for m in (original.model, model)]
         first, now = (np.concatenate(pair, axis=2) for pair in zip((first, now), biases, strict=True))
         keep = np.concatenate([keep, np.ones_like(biases[0], np.bool_)], axis=2)
-    fitted, held = _normals(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
+    fitted, held = _evidence(fit, model.nodes[layer.node], first, wanted, there, free, limit, seed)
     start = Start(layer, first.astype(np.float64), now.astype(np.float64), keep, free)
-    solved = solver(fitted, start)
-    energy = max(float(held.outer.sum()), 1e-30)
-    before, after = held.error(start.pruned) / energy, held.error(solved) / energy
+    solved, inside = _solved(fitted, held, start, solver, behind.bounds)
+    before, after = held.error(start.pruned, behind.bounds), held.error(solved, behind.bounds)
     repair = Repair(layer.name, before, after, after < before)
     if not repair.kept:
         return None, repair
     if held is not fitted:  # judged, so that what judged may be learnt from, too
-        solved = solver(fitted.together(held), start)
+        solved, _ = _solved(fitted.together(held), None, start, solver, behind.bounds if inside else None)
     stored = model.weights[layer.weight]
     weight = np.ascontiguousarray(layer.stored(solved[..., : first.shape[2] - free].reshape(layer.shape)))
     if not free:
@@ -196,7 +198,37 @@ def _repair(
     return (weight.astype(stored.dtype), bias), repair
 
 
-def _normals(
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """Samples of a layer: their normal equations, and some of their rows where an activation follows."""
+
+    normal: Normal
+    rows: list[Rows]
+
+    def together(self, other: _Evidence) -> _Evidence:
+        return _Evidence(self.normal.together(other.normal), self.rows + other.rows)
+
+    def error(self, weights: Float, bounds: Bounds | None) -> float:
+        """As a share of the energy: of what comes through the activation, where one follows."""
+        if bounds is None:
+            return self.normal.error(weights) / max(float(self.normal.outer.sum()), 1e-30)
+        lost, energy = error(self.rows, weights, bounds)
+        return lost / max(energy, 1e-30)
+
+
+def _solved(
+    fitted: _Evidence, held: _Evidence | None, start: Start, solver: Solver, bounds: Bounds | None
+) -> tuple[Float, bool]:
+    """The weights, and whether they were fitted to what an activation lets through: if it is better where it counts."""
+    solved, keep = solver(fitted.normal, start)
+    if bounds is None or keep is None or not worthwhile(keep, bounds):
+        return solved, False
+    within = fitted_within(fitted.normal, fitted.rows, solved, keep, start.free, bounds)
+    better = held is None or held.error(within, bounds) < held.error(solved, bounds)
+    return (within, True) if better else (solved, False)
+
+
+def _evidence(
     fit: Fit,
     node: Node,
     first: Array,
@@ -205,23 +237,26 @@ def _normals(
     free: int,
     limit: int,
     seed: int,
-) -> tuple[Normal, Normal]:
-    """The normal equations of the samples that are fitted, and of those that judge."""
+) -> tuple[_Evidence, _Evidence]:
+    """What there is of the samples that are fitted, and of those that judge."""
     layer, behind = fit.layer, fit.behind
     rows = unfolding(layer, node, limit, seed)
     assert rows is not None
     turned = np.swapaxes(first, 1, 2)
-    fitted, held = (Normal.empty(len(first), first.shape[2], first.shape[1]) for _ in range(2))
+    fitted, held = (_Evidence(Normal.empty(len(first), first.shape[2], first.shape[1]), []) for _ in range(2))
     for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
         x, seen = (_with_one(rows.rows(values[layer.data]), free) for values in (old, new))
         y = x @ turned
+        beside = np.zeros((1, 1, 1), y.dtype)
         if behind.shortcut:
-            lacking = rows.made(old[behind.shortcut] - new[behind.shortcut])
-            if behind.scale is not None:
-                lacking = lacking * behind.scale.reshape(len(first), 1, -1).astype(lacking.dtype)
-            y = y + lacking
-        (held if is_held_out(number, len(wanted)) else fitted).add(seen, y)
-    return fitted, held if held.rows else fitted
+            whole, beside = (behind.share(rows.made(values[behind.shortcut]), len(first)) for values in (old, new))
+            y = y + whole - beside
+        evidence = held if is_held_out(number, len(wanted)) else fitted
+        evidence.normal.add(seen, y)
+        if behind.bounds is not None:
+            share = ROWS_HELD / (seen.nbytes + 2 * y.nbytes) / len(wanted)
+            evidence.rows.append(Rows(seen, y, np.broadcast_to(beside, y.shape)).thinned(share))
+    return fitted, held if held.normal.rows else fitted
 
 
 def is_held_out(number: int, batches: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxprune.recovery.leastsquares import Float, Normal, solve
-from onnxprune.recovery.reconstruct import Solver, Start
+from onnxprune.recovery.reconstruct import Mask, Solver, Start, least_squares
 from onnxprune.sparsity import Choice
 from onnxprune.statistics import GramMatrix
 
@@ -22,10 +22,10 @@ __all__ = ["reselecting"]
 def reselecting(choices: Mapping[str, Choice]) -> Solver:
     """The solver that chooses the masks of these weights anew, and keeps those of all others."""
 
-    def solver(normal: Normal, start: Start) -> Float:
+    def solver(normal: Normal, start: Start) -> tuple[Float, Mask | None]:
         choice, layer, free = choices.get(start.layer.weight), start.layer, start.free
         if choice is None:
-            return solve(normal, start.pruned, start.keep, free)
+            return least_squares(normal, start)
         dense = solve(normal, start.original, np.ones_like(start.keep), free)
         gram = normal.without_bias() if free else normal.inner
         inputs = gram.shape[1]
@@ -35,6 +35,6 @@ def reselecting(choices: Mapping[str, Choice]) -> Solver:
         keep, begin = start.keep.copy(), dense.copy()
         keep[..., :inputs] = np.asarray(kept).reshape(dense[..., :inputs].shape)
         begin[..., :inputs] = np.where(kept, weights, 0).reshape(dense[..., :inputs].shape)
-        return solve(normal, begin, keep, free)
+        return solve(normal, begin, keep, free), keep
 
     return solver

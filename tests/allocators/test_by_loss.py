@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, allocate, loss_of, need_of, registry
+from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, allocate, needs_of, registry
 from onnxprune.allocators.amc import TRIALS
 from onnxprune.allocators.erk import density
 from onnxprune.cost import Costs, Term
@@ -66,7 +66,7 @@ def test_a_sparsity_is_a_target_too(problem: Problem, sparsity: float, name: str
     size = sum(c.size for c in problem.candidates)
     assert found.reached == {"sparsity": pytest.approx(1 - sum(found.counts.values()) / size)}
     assert found.met or found.reason
-    if name not in ("auto", "global", "uniform"):  # these round as people expect of them
+    if name not in ("auto", "best", "global", "uniform"):  # these round as people expect of them
         floor = 1 - sum(1 for _ in problem.candidates) / size
         assert found.reached["sparsity"] >= min(sparsity, floor) - 1e-9
 
@@ -133,7 +133,7 @@ def test_sensitivity_is_one_threshold() -> None:
     assert max(losses) <= min(nexts)
 
 
-@pytest.mark.parametrize(("name", "message"), [(n, "give --calibration") for n in ALLOCATORS if need_of(n)])
+@pytest.mark.parametrize(("name", "message"), [(n, "give --calibration") for n in ALLOCATORS if needs_of(n)])
 def test_without_samples_it_is_a_usage_error(name: str, message: str) -> None:
     """What can be neither looked up nor tried is not guessed."""
     with pytest.raises(UsageError, match=message):
@@ -167,16 +167,42 @@ def test_erk_by_hand() -> None:
 
 
 def test_deep_cuts_are_compared_by_what_can_be_repaired() -> None:
-    """KL rewards flat outputs there; all others, those of other packages included, take the divergence."""
-    assert {name for name in ALLOCATORS if loss_of(name) != "outputs"} == {"amc"}
-    assert loss_of("amc") == "linear"
+    """KL rewards flat outputs there; curves, of shallow cuts too, take the divergence."""
+    assert needs_of("amc") == {"trial": "linear"}
+    assert needs_of("best") == {"curves": "outputs", "trial": "repaired"}
+    others = {name: needs_of(name) for name in ALLOCATORS if name not in ("amc", "best")}
+    assert {loss for needs in others.values() for loss in needs.values()} == {"outputs"}
+
+
+@pytest.mark.parametrize("curves", [True, False], ids=["with curves", "without"])
+def test_best_takes_the_proposal_whose_trial_loses_least(curves: bool) -> None:
+    """Each is tried once, whole; what misses the targets is taken only where all do."""
+    tried: list[tuple[int, ...]] = []
+    rng = np.random.default_rng(0)
+    ready = replace(_rows(), scores={atom: rng.random(16) * (atom + 1) for atom in range(10)})
+    wanted = dict(allocate("lamp", ready).counts)
+
+    def trial(counts: Mapping[int, int]) -> float:
+        tried.append(tuple(counts.values()))
+        return sum(abs(counts[atom] - kept) for atom, kept in wanted.items())
+
+    problem = replace(ready, trial=trial, curves=ready.curves if curves else {})
+    found = allocate("best", problem)
+    names = ["global", "uniform", "lamp", *(["knapsack"] if curves else [])]
+    assert tried == [tuple(allocate(name, problem).counts.values()) for name in names]
+    assert (dict(found.counts), found.met) == (wanted, True)
+    assert found.told.startswith("allocation: lamp, whose trial loses least (global ")
+    assert allocate("auto", problem) == found
+    assert dict(allocate("auto", replace(problem, trial=None)).counts) == dict(allocate("global", problem).counts)
+    short = replace(problem, candidates=[replace(c, minimum=c.size - 1) for c in problem.candidates])
+    assert not allocate("best", short).met
 
 
 def test_allocators_of_others_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """By an attribute of the function; without one they get what `uniform` gets."""
-    for attribute, need in (("curves", "curves"), (None, "")):
+    for attribute, need in (("curves", {"curves"}), ("curves trial", {"curves", "trial"}), (None, set())):
         function = lambda problem: allocate("uniform", problem)  # noqa: E731
         if attribute is not None:
             function.needs = attribute  # type: ignore[attr-defined]
         monkeypatch.setattr(registry, "allocator_of", lambda name, found=function: found)
-        assert need_of("theirs") == need
+        assert set(needs_of("theirs")) == need
