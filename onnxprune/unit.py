@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
+    from onnxprune.journal import Journal
     from onnxprune.latency import LatencyModel
     from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
@@ -123,6 +124,7 @@ class Unit:
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = nobody
+    journal: Journal | None = None  # of trials, which a run that is started again does not repeat
 
     @property
     def has_data(self) -> bool:

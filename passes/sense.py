@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
 from onnxprune.unit import Unit
+
+if TYPE_CHECKING:
+    from onnxprune.journal import Memo
 
 __all__ = ["Sense"]
 
@@ -38,6 +41,13 @@ class Sense:
         if self.objective == "metric" and not self.evaluate:
             raise UsageError("--objective metric needs --evaluate, which says what the metric is and of what data")
 
+    @property
+    def tries(self) -> bool:
+        """Whether anything is tried, of which a journal could be kept."""
+        from onnxprune.allocators import need_of
+
+        return bool(need_of(self.allocation))
+
     def run(self, unit: Unit) -> Unit:
         """Measure what the allocation needs; nothing, for most."""
         from onnxprune.allocators import need_of
@@ -66,7 +76,7 @@ class Sense:
             made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
             found = Objective(
                 unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=loss == "linear",
-                threads=self.threads, seed=self.seed, made=made,
+                threads=self.threads, seed=self.seed, made=made, memo=self._memo(unit, loss),
             )  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
@@ -76,3 +86,19 @@ class Sense:
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
         return replace(unit, curves=curves, notes=(*unit.notes, found.told))
+
+    def _memo(self, unit: Unit, loss: str) -> Memo:
+        """What was tried before; where there is a journal, also by runs of the same model, samples and loss."""
+        from onnxprune.calibration import samples_print
+        from onnxprune.fingerprints import data_print, versions
+        from onnxprune.journal import Memo
+
+        if unit.journal is None:
+            return Memo()
+        assert unit.analysis is not None
+        assert unit.samples is not None
+        measured = [data_print(name) for name in (self.evaluate, self.preprocess)] if loss == "metric" else []
+        about = {"model": unit.analysis.model.digest, "allow": sorted(unit.analysis.allow),
+                 "samples": samples_print(unit.samples), "loss": loss, "metric": measured, "seed": self.seed,
+                 "versions": versions()}  # fmt: skip
+        return Memo(unit.journal, about)

@@ -51,6 +51,7 @@ AMOUNTS: Mapping[str, Mapping[str, Any]] = {
     "1.5x MACs": {"target": "macs=0.6667"},
     "2x MACs": {"target": "macs=0.5"},
     "1.3x MACs": {"target": "macs=0.7692"},
+    "1.1x MACs": {"target": "macs=0.9091"},
     "2:4": {"granularity": "2:4"},
     "1:4": {"granularity": "1:4"},
     "70%": {"granularity": "element", "sparsity": 0.7},
@@ -62,7 +63,7 @@ AMOUNTS: Mapping[str, Mapping[str, Any]] = {
 """What goes."""
 
 MASKS = ("2:4", "1:4", "70%", "80%", "90%")
-UNROUNDED = ("1.3x MACs", "1.5x MACs", "2x MACs")
+UNROUNDED = ("1.1x MACs", "1.3x MACs", "1.5x MACs", "2x MACs")
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "l2, nothing": {"criterion": "l2", "allocation": "uniform", "recover": "none"},
     "l2, repaired": {"criterion": "l2", "allocation": "uniform", "recover": "reconstruct"},
@@ -139,8 +140,8 @@ SHEETS: Mapping[str, Sheet] = {
                 "cifar10_resnet56",
                 "mobilenet_v1_0.5_160",
                 "squeezenet1.0_deepcompression",
-            )  # fmt: skip
-            for amount in ("1.3x MACs", "1.5x MACs")
+            )
+            for amount in ("1.1x MACs", "1.3x MACs", "1.5x MACs")
         ),
         WEIGHTS,
     ),
