@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.objective import Objective
     from onnxprune.plan import Plan
-    from onnxprune.recovery import Repair
+    from onnxprune.recovery import Repair, Shift
     from onnxprune.runtime.change import Change
     from onnxprune.runtime.timing import Timing
     from onnxprune.sparsity import Masking, Reordering
@@ -95,6 +95,7 @@ class Unit:
     source: Model
     analysis: Analysis | None = None
     samples: Samples | None = None
+    shift: Shift = field(default_factory=dict)  # of norms, which makes the model one that synthetic samples suit
     candidates: tuple[Group, ...] | None = None
     statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None

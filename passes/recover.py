@@ -84,7 +84,7 @@ class Recover:
         return "none", (NO_DATA,)
 
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
-        from onnxprune.recovery import folded, refitted
+        from onnxprune.recovery import folded, put_back, refitted, stand_in
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.silenced import silenced
 
@@ -94,16 +94,18 @@ class Recover:
             values, number = folded(unit.analysis, unit.plan)
             return values, Recovery(method, None, None, folded=number, taken=number > 0)
         assert unit.samples is not None
-        watch, pruned = unit.watch, silenced(unit.analysis, unit.plan)
+        watch, pruned = unit.watch, silenced(stand_in(unit.analysis, unit.shift), unit.plan)
         try:
             found = refitted(
-                original, pruned, list(unit.samples.batches(BATCH)), method,
+                stand_in(original, unit.shift), pruned, list(unit.samples.batches(BATCH)), method,
                 None if unit.masking is None else unit.masking.choices,
                 seed=self.seed, threads=self.threads, watch=lambda n, of: watch("repair layers", n, of),
             )  # fmt: skip
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
-        return found.values, Recovery(method, found.before, found.after, found.repairs, taken=found.better)
+        return put_back(found.values, unit.shift), Recovery(
+            method, found.before, found.after, found.repairs, taken=found.better
+        )
 
 
 def _told(recovery: Recovery) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Sense:
         from onnxprune.allocators import candidates, loss_of, multiple_of
         from onnxprune.evaluation import evaluation
         from onnxprune.objective import Objective, curves_of, repaired_on
+        from onnxprune.recovery import stand_in
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.runtime.machine import conv_block
 
@@ -75,8 +76,8 @@ class Sense:
         try:
             made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
             found = Objective(
-                unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, linear=loss == "linear",
-                threads=self.threads, seed=self.seed, made=made, memo=self._memo(unit, loss),
+                stand_in(unit.analysis, unit.shift), unit.scores.values, unit.samples, evaluate=evaluate,
+                linear=loss == "linear", threads=self.threads, seed=self.seed, made=made, memo=self._memo(unit, loss),
             )  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)

@@ -88,7 +88,10 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
     "none": {"criterion": "l2", "recover": "none", "calibration": ""},
     "merge": {"criterion": "l2", "recover": "merge", "calibration": ""},
     "noise": {"criterion": "l2", "recover": "reconstruct", "calibration": f"random:{SAMPLES}", "from_noise": True},
+    "synthetic": {"criterion": "l2", "recover": "reconstruct", "calibration": f"synthetic:{SAMPLES}"},
     "images": {"criterion": "l2", "recover": "reconstruct"},
+    "synthetic, default": {"calibration": f"synthetic:{SAMPLES}"},
+    "images, default": {},
 }
 """What a repair may be fitted to."""
 
