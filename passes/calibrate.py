@@ -27,7 +27,7 @@ class Calibrate:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     calibration: str = option(
-        "", "Inputs: .npz, .npy, a folder of images, module:function; without any, synthetic[:N] or random[:N].", "PATH"
+        "", "Inputs: .npz, .npy, a folder of images, module:function, synthetic[:N] or random[:N].", "PATH"
     )
     samples: int = option(256, "How many calibration samples to use at most.", "N", minimum=1)
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")

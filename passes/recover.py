@@ -24,6 +24,7 @@ NO_DATA = (
     "without calibration data importance is judged by weights alone and nothing is repaired: give --calibration, a few "
     "hundred inputs without labels, to keep far more accuracy"
 )
+NORMS = "; its batch norms tell what real inputs are like, so --calibration synthetic helps, too, and needs none"
 MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 
@@ -48,7 +49,7 @@ class Recover:
     def run(self, unit: Unit) -> Unit:
         """Repair the model of `unit.analysis` under its plan, or with the masks that it has already."""
         from onnxprune.dependency import analyse
-        from onnxprune.recovery import with_weights
+        from onnxprune.recovery import norms_of, with_weights
 
         assert unit.analysis is not None
         original = unit.original or unit.analysis
@@ -57,7 +58,8 @@ class Recover:
         method, note = self._method(unit)
         cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
         if method == "none" or not cut_something:
-            return replace(unit, notes=(*unit.notes, *(note if cut_something else ())))
+            more = NORMS if note and cut_something and norms_of(original) else ""
+            return replace(unit, notes=(*unit.notes, *(f"{said}{more}" for said in note if cut_something)))
         values, recovery = self._repaired(unit, method, original)
         notes = (*unit.notes, *note, *_told(recovery))
         if not recovery.taken or not values:

@@ -75,9 +75,10 @@ class Sense:
             evaluate = evaluation(self.evaluate, unit.source.inputs, spec)
         try:
             made = repaired_on(unit.samples, self.threads, self.seed) if loss == "repaired" else cut.mask
+            judged = unit.analysis if evaluate is not None else stand_in(unit.analysis, unit.shift)
             found = Objective(
-                stand_in(unit.analysis, unit.shift), unit.scores.values, unit.samples, evaluate=evaluate,
-                linear=loss == "linear", threads=self.threads, seed=self.seed, made=made, memo=self._memo(unit, loss),
+                judged, unit.scores.values, unit.samples, evaluate=evaluate, linear=loss == "linear",
+                threads=self.threads, seed=self.seed, made=made, memo=self._memo(unit, loss),
             )  # fmt: skip
             if need == "trial":
                 return replace(unit, trial=found)
