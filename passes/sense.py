@@ -101,6 +101,7 @@ class Sense:
         assert unit.samples is not None
         measured = [data_print(name) for name in (self.evaluate, self.preprocess)] if loss == "metric" else []
         about = {"model": unit.analysis.model.digest, "allow": sorted(unit.analysis.allow),
-                 "samples": samples_print(unit.samples), "loss": loss, "metric": measured, "seed": self.seed,
+                 "samples": samples_print(unit.samples), "stand-in": bool(unit.shift), "loss": loss,
+                 "metric": measured, "seed": self.seed,
                  "versions": versions()}  # fmt: skip
         return Memo(unit.journal, about)

@@ -27,10 +27,11 @@ NORMED = """
 """
 
 
-def normed() -> Model:
-    """Two norms, whose outputs are outputs of the model, with variances that are such."""
+def normed(outputs: str = "y, b, d") -> Model:
+    """Two norms, whose outputs are outputs of the model where nothing else is said, with variances that are such."""
     numbers = ",".join("1.0" for _ in range(8)), ",".join("2.0" for _ in range(6))
-    return build(NORMED.replace("V[8]{}", f"V{{{numbers[0]}}}[8]").replace("W[6]{}", f"W{{{numbers[1]}}}[6]"))
+    text = NORMED.replace("y, b, d", outputs)
+    return build(text.replace("V[8]{}", f"V{{{numbers[0]}}}[8]").replace("W[6]{}", f"W{{{numbers[1]}}}[6]"))
 
 
 @pytest.mark.parametrize("sizes", [(32, 32), (5, 40), (64,), (8, 8, 8), (1, 7)], ids=str)
@@ -143,3 +144,20 @@ def test_who_has_no_data_hears_of_norms(models: Path, model: str, told: bool) ->
     """Where norms are left, synthetic inputs are the remedy that needs nothing."""
     report = package.prune(models / f"{model}.onnx", sparsity=0.3, rounds=0).report
     assert any("--calibration synthetic" in note for note in report.notes) == told
+
+
+def test_curves_are_those_of_the_stand_in(desk: Path) -> None:
+    """The same inputs from a file are taken for real, and say something else of a model that they do not suit."""
+    model = normed("y")
+    analysis = analyse(model)
+    drawn = random_samples(model, analysis.shapes.sizes, 32, kind="synthetic")
+    np.savez("drawn.npz", x=drawn.arrays["x"])
+    shift = shift_of(analysis, list(drawn.batches(32)))
+    stand_in(analysis, shift).model.save(desk / "there.onnx")
+    own = package.sensitivity(model, calibration="synthetic:32", criterion="l2")
+    there, here = (
+        package.sensitivity(m, calibration="drawn.npz", criterion="l2") for m in (desk / "there.onnx", model)
+    )
+    losses = [[point.loss for group in found.groups for point in group.points] for found in (own, there, here)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert not np.allclose(losses[0], losses[2], rtol=1e-2)
