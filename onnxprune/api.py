@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -20,7 +21,9 @@ from onnxprune.explanation import Explanation
 from onnxprune.explanation import coupling as _coupling
 from onnxprune.explanation import explain as _explain
 from onnxprune.front import Front
+from onnxprune.journal import Journal
 from onnxprune.model import Model, Prober, from_graph, is_graph, parse_sizes
+from onnxprune.passes.sense import Sense
 from onnxprune.passmanager import Pipeline, pipeline_path
 from onnxprune.plan import Plan
 from onnxprune.probing import IsolatedProber
@@ -74,6 +77,7 @@ def prune(
     output: str | Path | None = None,
     *,
     pipeline: str | Path = "prune",
+    journal: str | Path | None = None,
     watch: Watch | None = None,
     **options: Any,
 ) -> Result:
@@ -83,6 +87,7 @@ def prune(
     its passes, by the names of the command line's flags with underscores (`sparsity=0.5`, `target="macs=0.5"`).
     With `granularity="branch"` the pipeline `prune` is replaced by `branch`, and with one below the channel (`"2:4"`)
     by `mask`: these have options of their own.
+    With a `journal`, what an allocation tries is kept in that file, and a run that was stopped does not try it again.
     `watch` is called with (what, steps done, steps in all) while it runs.
 
     Errors: those of `onnxprune.errors`; after any of them nothing has been written.
@@ -94,7 +99,13 @@ def prune(
     if output is not None:
         output = destination.check(output, source.files)
         destination.check(output.with_name(output.name + ".data"), source.files, "the output's data")
-    unit = steps.run(Unit(source=source) if watch is None else Unit(source=source, watch=watch))
+    if journal is not None:
+        if not any(isinstance(step, Sense) and step.tries for step in steps.passes):
+            raise UsageError("--journal keeps what an allocation tries, and this run's allocation tries nothing: leave "
+                             "it out, or choose --allocation sensitivity, knapsack, netadapt or amc")  # fmt: skip
+        journal = destination.check(journal, [*source.files, *([] if output is None else [output])], "the journal")
+    with nullcontext() if journal is None else Journal(journal) as kept:
+        unit = steps.run(Unit(source=source, watch=watch or nobody, journal=kept))
     if unit.model is None or unit.analysis is None or unit.plan is None or unit.verdict is None:
         raise UsageError(f"the pipeline {str(pipeline)!r} does not make and verify a model: it needs shrink and verify")
     made = unit.model if unit.model is unit.source else _stamped(unit, unit.model, unit.analysis, unit.plan)

@@ -21,6 +21,7 @@ from onnxprune.errors import OnnxPruneError, PassFailed, UsageError
 from onnxprune.flags import (
     PassCommand,
     inexact_flag,
+    journal_flag,
     json_flag,
     lower_flag,
     numbers,
@@ -76,6 +77,7 @@ def cli() -> None:
 @cli.command(cls=PassCommand)
 @click.argument("model")
 @output_flag
+@journal_flag
 @json_flag
 @quiet_flag
 @pass_options("prune", "mask")
@@ -256,7 +258,7 @@ def bench(models: Sequence[str], json_path: str | None, quiet: bool, size: Seque
 @lower_flag
 @workers_flag
 @scheduler_flag
-@click.option("--journal", metavar="FILE", help="Keep what is finished, and do not measure it again.")
+@journal_flag
 @click.option("-o", "--output", metavar="DIR", help="A folder for journal.jsonl, sensitivity.json, .csv and .svg.")
 @click.option("--csv", "csv_path", metavar="OUT", help="Write the curves as CSV to OUT.")
 @click.option("--plot", metavar="OUT", help="Draw the curves: OUT ends in .svg, .png or .pdf. Needs matplotlib.")

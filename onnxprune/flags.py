@@ -12,6 +12,7 @@ from onnxprune.passmanager import Option, options_of, pipeline_path, read_steps
 __all__ = [
     "PassCommand",
     "inexact_flag",
+    "journal_flag",
     "json_flag",
     "lower_flag",
     "numbers",
@@ -62,6 +63,7 @@ seed_flag = click.option(
     help="Seed of everything that is random.",
 )  # fmt: skip
 output_flag = click.option("-o", "--output", required=True, metavar="OUT", help="Where the pruned model is written.")
+journal_flag = click.option("--journal", metavar="FILE", help="Keep in FILE what was tried, and do not try it again.")
 workers_flag = click.option(
     "--workers", type=positive, metavar="N", help="Processes to work with.  [default: one for each core]"
 )

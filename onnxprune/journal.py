@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -23,7 +23,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Journal", "key_of"]
+__all__ = ["Journal", "Memo", "key_of"]
 
 FORMAT = 1
 FIRST = {"onnxprune_journal": FORMAT}
@@ -134,3 +134,32 @@ class Journal(Mapping[str, Any]):
             f"line {number} of {str(self.path)!r} is damaged, or the file is no journal of this version of onnxprune "
             f"(expected {expected}); choose another place, or remove it to begin anew"
         )
+
+
+class Memo:
+    """A number for each key, computed once: by this run, or by an earlier one that had the same journal.
+
+    `about` is what all keys have in common: everything that the numbers depend on, and that a call does not say.
+    `computed` and `remembered` count the keys that were asked for, by where their numbers came from.
+    """
+
+    def __init__(self, journal: Journal | None = None, about: Mapping[str, Any] | None = None) -> None:
+        self._journal, self._about = journal, about or {}
+        self._known: dict[str, float] = {}
+        self.computed = self.remembered = 0
+
+    def __call__(self, compute: Callable[[], float], **parts: Any) -> float:
+        """The number of `parts`; `compute` is called where nobody has computed it yet."""
+        key = key_of(**self._about, **parts)
+        if key in self._known:
+            return self._known[key]
+        if self._journal is not None and key in self._journal:
+            value = float(self._journal[key])
+            self.remembered += 1
+        else:
+            value = compute()
+            if self._journal is not None:
+                self._journal.add(key, value)
+            self.computed += 1
+        self._known[key] = value
+        return value

@@ -6,11 +6,16 @@ keep the runtime from fusing them, and odd widths are slower than whole ones.
 
 The loss is the divergence of the outputs from the original's on calibration samples, or what no linear map of them
 tells of the original's, or, with an evaluation, what its first metric loses. It is never below 0.
+
+A trial is known by the indices that stay. So whoever asks, curve, search or agent, gets from a memo what was tried
+before, by this run or, where the memo has a journal, by one that was stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from onnxprune import cut
 from onnxprune.allocators import Candidate, Curve, choose
@@ -21,6 +26,7 @@ from onnxprune.dimensions import Vector
 from onnxprune.divergence import Divergence, divergence_of
 from onnxprune.errors import PassFailed
 from onnxprune.evaluation import Evaluate
+from onnxprune.journal import Memo
 from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.recovery import with_weights
@@ -28,6 +34,7 @@ from onnxprune.recovery.reconstruct import repaired
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.session import Options, Session
 from onnxprune.silenced import silenced
+from onnxprune.stamp import place_of
 from onnxprune.watching import Watch
 
 __all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of", "repaired_on"]
@@ -42,8 +49,9 @@ class Objective:
     """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
 
     `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), `unexplained variance`
-    (a share, where `linear` is asked for), or a metric's name. `trials` counts what was run. `made` makes the model of
-    a plan that is run; a masked one is as good as a cut one. Errors: `PassFailed` where a trial does not run.
+    (a share, where `linear` is asked for), or a metric's name. `trials` counts what was tried. `made` makes the model
+    of a plan that is run; a masked one is as good as a cut one. `memo` is asked before anything is run; its `about`
+    says on what losses depend, beside the indices that stay. Errors: `PassFailed` where a trial does not run.
     """
 
     def __init__(
@@ -58,39 +66,45 @@ class Objective:
         threads: int = 1,
         seed: int = 0,
         made: Callable[[Analysis, Plan], Model] = cut.mask,
+        memo: Memo | None = None,
     ) -> None:
         self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
         self._threads, self._linear = threads, linear
         self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
-        self._known: dict[tuple[tuple[int, int], ...], float] = {}
-        self._sizes = {group.atom.id: group.size for group in analysis.groups}
+        self._memo = Memo() if memo is None else memo
+        self._groups = {group.atom.id: group for group in analysis.groups}
         self.measure = "unexplained variance" if linear else self._divergence.measure
         self._before = 0.0
         if evaluate is not None:
             found = evaluate(lambda feed: self._divergence.run({}, feed))
             self.measure, self._before = next(iter(found.items()))
-        self.trials = 0
+
+    @property
+    def trials(self) -> int:
+        """How many different cuts were tried so far, in this run or, as the journal says, in an earlier one."""
+        return self._memo.computed + self._memo.remembered
 
     @property
     def told(self) -> str:
-        """What was run so far, as a sentence of the report."""
-        return f"allocation: tried {self.trials} cuts, by their {self.measure}"
+        """What was tried so far, as a sentence of the report."""
+        earlier = f", {self._memo.remembered} of them in an earlier run" if self._memo.remembered else ""
+        return f"allocation: tried {self.trials} cuts, by their {self.measure}{earlier}"
 
     def __call__(self, counts: Mapping[int, int]) -> float:
         """The loss when so many indices of each group stay."""
-        kept = {atom: count for atom, count in counts.items() if count < self._sizes[atom]}
-        key = tuple(sorted(kept.items()))
+        kept = {atom: count for atom, count in counts.items() if count < self._groups[atom].size}
         if not kept:
             return 0.0
-        if key not in self._known:
-            self.trials += 1
-            plan = Plan.of(self._analysis.groups, choose({atom: self._scores[atom] for atom in kept}, kept))
-            try:
-                session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
-                self._known[key] = max(self._loss(session), 0.0)
-            except RunFailed as failure:
-                raise PassFailed(f"a cut that the allocation tries does not run: {failure.reason}") from failure
-        return self._known[key]
+        masks = choose({atom: self._scores[atom] for atom in kept}, kept)
+        named = {place_of(self._groups[atom]): np.packbits(mask).tobytes().hex() for atom, mask in masks.items()}
+        return self._memo(lambda: self._tried(Plan.of(self._analysis.groups, masks)), kept=named)
+
+    def _tried(self, plan: Plan) -> float:
+        try:
+            session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
+            return max(self._loss(session), 0.0)
+        except RunFailed as failure:
+            raise PassFailed(f"a cut that the allocation tries does not run: {failure.reason}") from failure
 
     def _loss(self, session: Session) -> float:
         if self._evaluate is None:

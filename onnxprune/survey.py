@@ -26,6 +26,7 @@ from onnxprune.journal import Journal, key_of
 from onnxprune.model import Model
 from onnxprune.objective import MOST, Objective
 from onnxprune.passmanager import Pipeline, find
+from onnxprune.recovery import stand_in
 from onnxprune.stamp import place_of
 from onnxprune.unit import Unit
 from onnxprune.watching import Watch
@@ -210,7 +211,9 @@ def _bench(setup: Setup) -> _Bench:
     assert unit.scores is not None
     threads, seed = int(options.get("threads", 1)), int(options.get("seed", 0))
     evaluate = _metric(unit, request) if setup.evaluate else None
-    loss = Objective(unit.analysis, unit.scores.values, unit.samples, evaluate=evaluate, threads=threads, seed=seed)
+    judged = unit.analysis if evaluate is not None else stand_in(unit.analysis, unit.shift)
+    loss = Objective(judged, unit.scores.values, unit.samples, evaluate=evaluate,
+                     threads=threads, seed=seed)  # fmt: skip
     measure = f"drop of {loss.measure}" if setup.evaluate else loss.measure
     return _Bench(unit.analysis.groups, loss, measure, 0 if setup.evaluate else min(len(unit.samples), MOST))
 

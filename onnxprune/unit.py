@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
+    from onnxprune.journal import Journal
     from onnxprune.latency import LatencyModel
     from onnxprune.lossless import Shrunk
     from onnxprune.model import Model
     from onnxprune.objective import Objective
     from onnxprune.plan import Plan
-    from onnxprune.recovery import Repair
+    from onnxprune.recovery import Repair, Shift
     from onnxprune.runtime.change import Change
     from onnxprune.runtime.timing import Timing
     from onnxprune.sparsity import Masking, Reordering
@@ -94,6 +95,7 @@ class Unit:
     source: Model
     analysis: Analysis | None = None
     samples: Samples | None = None
+    shift: Shift = field(default_factory=dict)  # of norms, which makes the model one that synthetic samples suit
     candidates: tuple[Group, ...] | None = None
     statistics: Statistics | None = None  # what a criterion asked of the samples
     scores: Scores | None = None
@@ -123,6 +125,7 @@ class Unit:
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = nobody
+    journal: Journal | None = None  # of trials, which a run that is started again does not repeat
 
     @property
     def has_data(self) -> bool:

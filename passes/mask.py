@@ -64,6 +64,7 @@ class Mask:
         from onnxprune.criteria import criterion_of, resolved
         from onnxprune.dependency import analyse
         from onnxprune.layers import left_alone
+        from onnxprune.recovery import stand_in
         from onnxprune.sparsity import chosen, granularity_of, mask, skipped
 
         assert unit.analysis is not None
@@ -73,7 +74,8 @@ class Mask:
             criterion_of(resolved(self.criterion, unit.has_data, "weights")),
             granularity_of(self.granularity),
         )
-        evidence = gather(criterion, known, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
+        judged = known if criterion.data == "weights" else stand_in(known, unit.shift)
+        evidence = gather(criterion, judged, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
                           watch=unit.watch, cache=Cache.of_user())  # fmt: skip
         found = mask(
             known, targets, evidence, criterion, form,

@@ -10,6 +10,7 @@ from onnxprune.unit import Unit
 
 __all__ = ["Permute"]
 
+BATCH = 32  # samples that are run at once
 NOMINAL = 0.5  # the sparsity that N:M with the letter N is searched for
 
 
@@ -38,6 +39,7 @@ class Permute:
         """Search, permute, prove, analyse again; an order that cannot be proven is not taken, and that is said."""
         from onnxprune.dependency import analyse
         from onnxprune.permutation import permuted
+        from onnxprune.recovery import shift_of
         from onnxprune.sparsity import Lanes, chosen, granularity_of, reordering, skipped
         from onnxprune.trials import feeds_for
         from onnxprune.verification import Verifier
@@ -58,4 +60,8 @@ class Permute:
         if not verdict.passed:
             note = f"channels keep their order, because the permuted model is not the original: {verdict.detail}"
             return replace(unit, notes=(*unit.notes, note))
-        return replace(unit, analysis=analyse(model, shapes.sizes, prober=known.prober), reordering=found)
+        made = analyse(model, shapes.sizes, prober=known.prober)
+        shift = unit.shift
+        if shift and unit.samples is not None:  # in the order of the source's channels
+            shift = shift_of(made, list(unit.samples.batches(BATCH)))
+        return replace(unit, analysis=made, reordering=found, shift=shift)

@@ -24,6 +24,7 @@ NO_DATA = (
     "without calibration data importance is judged by weights alone and nothing is repaired: give --calibration, a few "
     "hundred inputs without labels, to keep far more accuracy"
 )
+NORMS = "; its batch norms tell what real inputs are like, so --calibration synthetic helps, too, and needs none"
 MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 
@@ -48,7 +49,7 @@ class Recover:
     def run(self, unit: Unit) -> Unit:
         """Repair the model of `unit.analysis` under its plan, or with the masks that it has already."""
         from onnxprune.dependency import analyse
-        from onnxprune.recovery import with_weights
+        from onnxprune.recovery import norms_of, with_weights
 
         assert unit.analysis is not None
         original = unit.original or unit.analysis
@@ -57,7 +58,8 @@ class Recover:
         method, note = self._method(unit)
         cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
         if method == "none" or not cut_something:
-            return replace(unit, notes=(*unit.notes, *(note if cut_something else ())))
+            more = NORMS if note and cut_something and norms_of(original) else ""
+            return replace(unit, notes=(*unit.notes, *(f"{said}{more}" for said in note if cut_something)))
         values, recovery = self._repaired(unit, method, original)
         notes = (*unit.notes, *note, *_told(recovery))
         if not recovery.taken or not values:
@@ -84,7 +86,7 @@ class Recover:
         return "none", (NO_DATA,)
 
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
-        from onnxprune.recovery import folded, refitted
+        from onnxprune.recovery import folded, put_back, refitted, stand_in
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.silenced import silenced
 
@@ -94,16 +96,18 @@ class Recover:
             values, number = folded(unit.analysis, unit.plan)
             return values, Recovery(method, None, None, folded=number, taken=number > 0)
         assert unit.samples is not None
-        watch, pruned = unit.watch, silenced(unit.analysis, unit.plan)
+        watch, pruned = unit.watch, silenced(stand_in(unit.analysis, unit.shift), unit.plan)
         try:
             found = refitted(
-                original, pruned, list(unit.samples.batches(BATCH)), method,
+                stand_in(original, unit.shift), pruned, list(unit.samples.batches(BATCH)), method,
                 None if unit.masking is None else unit.masking.choices,
                 seed=self.seed, threads=self.threads, watch=lambda n, of: watch("repair layers", n, of),
             )  # fmt: skip
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
-        return found.values, Recovery(method, found.before, found.after, found.repairs, taken=found.better)
+        return put_back(found.values, unit.shift), Recovery(
+            method, found.before, found.after, found.repairs, taken=found.better
+        )
 
 
 def _told(recovery: Recovery) -> tuple[str, ...]:

@@ -48,24 +48,28 @@ class Score:
         from onnxprune.calibration import Cache, gather
         from onnxprune.criteria import criterion_of, resolved, score
         from onnxprune.divergence import divergence_of
+        from onnxprune.recovery import stand_in
         from onnxprune.silenced import silenced
 
         assert unit.analysis is not None
         criterion = resolved(self.criterion, unit.has_data, "channels")
-        now = silenced(unit.analysis, unit.plan if unit.step > 1 else None)
+        judged = unit.analysis
+        if criterion_of(criterion).data != "weights":
+            judged = stand_in(judged, unit.shift)
+        now = silenced(judged, unit.plan if unit.step > 1 else None)
         own: _Own = {"threads": self.threads, "seed": self.seed, "watch": unit.watch}
         evidence = gather(
             criterion_of(criterion), now, unit.samples, known=unit.statistics, cache=Cache.of_user(),
             runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
         )  # fmt: skip
-        unit = replace(unit, statistics=evidence.statistics if now is unit.analysis else None)
+        unit = replace(unit, statistics=evidence.statistics if now is judged else None)
         scores = score(evidence, criterion, aggregate=self.aggregate, normalise=self.normalise)
         notes = unit.notes
         if scores.missing:
             note = f"{criterion} says nothing of {len(scores.missing)} groups, which are scored by {FALLBACK}: "
             names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
             scores, notes = scores.filled(score(evidence, FALLBACK)), (*notes, note + names)
-        if now is not unit.analysis:
+        if now is not judged:
             scores = _lasting(unit, now, scores)
         return replace(unit, scores=scores, notes=notes)
 

@@ -13,6 +13,7 @@ from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
     from onnxprune.analysis import Analysis
+    from onnxprune.journal import Memo
     from onnxprune.model import Model
     from onnxprune.objective import Objective
     from onnxprune.plan import Plan
@@ -49,6 +50,13 @@ class Sense:
     def __post_init__(self) -> None:
         if self.objective == "metric" and not self.evaluate:
             raise UsageError("--objective metric needs --evaluate, which says what the metric is and of what data")
+
+    @property
+    def tries(self) -> bool:
+        """Whether anything is tried, of which a journal could be kept."""
+        from onnxprune.allocators import needs_of
+
+        return bool(needs_of(self.allocation) or (self.allocation == "auto" and self.target))
 
     def run(self, unit: Unit) -> Unit:
         """Measure what the allocation needs; nothing, for most."""
@@ -88,7 +96,7 @@ class Sense:
 
         effort: tuple[int, int] | None = MOST, POINTS
         needs = dict(needs_of(self.allocation))
-        if self.allocation == "auto" and unit.has_data and self.target:
+        if self.allocation == "auto" and unit.has_data and unit.shift is None and self.target:
             assert unit.analysis is not None
             needs = dict(needs_of("best"))
             effort = affordable(unit.analysis, len(unit.candidates or ()))
@@ -104,6 +112,7 @@ class Sense:
         from onnxprune import cut
         from onnxprune.evaluation import evaluation
         from onnxprune.objective import Objective, repaired_on
+        from onnxprune.recovery import stand_in
 
         assert unit.analysis is not None
         assert unit.scores is not None
@@ -115,5 +124,23 @@ class Sense:
         elif loss == "repaired":
             fitted, judged = unit.samples.halves(self.seed)
             made = repaired_on(fitted, self.threads, self.seed)
-        return Objective(unit.analysis, unit.scores.values, judged, evaluate=evaluate, most=most, made=made,
-                         linear=loss == "linear", threads=self.threads, seed=self.seed)  # fmt: skip
+        analysis = unit.analysis if evaluate is not None else stand_in(unit.analysis, unit.shift)
+        return Objective(analysis, unit.scores.values, judged, evaluate=evaluate, most=most, made=made,
+                         linear=loss == "linear", threads=self.threads, seed=self.seed,
+                         memo=self._memo(unit, loss, most))  # fmt: skip
+
+    def _memo(self, unit: Unit, loss: str, most: int) -> Memo:
+        """What was tried before; where there is a journal, also by runs of the same model, samples and loss."""
+        from onnxprune.calibration import samples_print
+        from onnxprune.fingerprints import data_print, versions
+        from onnxprune.journal import Memo
+
+        if unit.journal is None:
+            return Memo()
+        assert unit.analysis is not None
+        assert unit.samples is not None
+        measured = [data_print(name) for name in (self.evaluate, self.preprocess)] if loss == "metric" else []
+        about = {"model": unit.analysis.model.digest, "allow": sorted(unit.analysis.allow),
+                 "samples": samples_print(unit.samples), "stand-in": bool(unit.shift), "loss": loss,
+                 "most": most, "metric": measured, "seed": self.seed, "versions": versions()}  # fmt: skip
+        return Memo(unit.journal, about)

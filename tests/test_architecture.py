@@ -38,7 +38,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("criteria", "allocators"),
     ("sparsity", "budgets"),
     ("preprocess",),
-    ("images", "tokens"),
+    ("images", "tokens", "pictures"),
     ("data",),
     ("evaluation",),
     ("runtime",),

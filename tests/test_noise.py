@@ -12,7 +12,7 @@ from onnxprune.data import load
 from onnxprune.dependency import analyse
 from onnxprune.errors import UsageError
 from onnxprune.model import Model
-from onnxprune.noise import NOTE, asked_for, random_samples
+from onnxprune.noise import NOTE, Asked, asked_for, random_samples
 from onnxprune.preprocess import Preprocess
 from onnxprune.testing import build
 from onnxprune.unit import Unit
@@ -58,9 +58,11 @@ def test_a_model_without_an_axis_of_samples_is_refused() -> None:
 def test_how_many_is_read_off_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most as many as are asked for elsewhere; a file of the same name is a file."""
     monkeypatch.chdir(tmp_path)
-    assert asked_for("random", 256) == 64
-    assert asked_for("random:8", 256) == 8
-    assert asked_for("random:800", 256) == 256
+    assert asked_for("random", 256) == Asked("random", 64)
+    assert asked_for("random:8", 256) == Asked("random", 8)
+    assert asked_for("random:800", 256) == Asked("random", 256)
+    assert asked_for("synthetic", 512) == Asked("synthetic", 256)
+    assert asked_for("synthetic:8", 256) == Asked("synthetic", 8)
     assert asked_for("data.npz", 256) is None
     with pytest.raises(UsageError, match="random:0: expected at least one sample"):
         asked_for("random:0", 256)

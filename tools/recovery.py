@@ -1,11 +1,11 @@
 """What a pruned model is worth after repair, over several draws of the calibration samples: tables in Markdown.
 
-    python -m tools.recovery [--only REGEX] [--results FILE] [--seeds 3] [--write docs/benchmarks.md]
+    python -m tools.recovery [--sheet NAME] [--only REGEX] [--results FILE] [--seeds 3] [--write docs/benchmarks.md]
 
-Each row is a model and how much of it goes, each column a recipe (`RECIPES`): options of `onnxprune prune`. A cell is
-the mean over `--seeds` draws of 256 unlabelled training images, with their standard deviation. Each run is a process of
-its own, so that its seconds and its peak memory are its own; what it found is put into FILE (JSON, a line each) at once
-and not measured again.
+A sheet (`SHEETS`) is a table. Each row is a model and how much of it goes, each column a recipe: options of `onnxprune
+prune`. A cell is the mean over `--seeds` draws of 256 unlabelled training images, with their standard deviation; a
+recipe that names its own calibration, or none, gets no image. Each run is a process of its own, so that its seconds and
+its peak memory are its own; what it found is put into FILE (JSON, a line each) at once and not measured again.
 
 Data: CIFAR-10 from `--assets` (lossless training and test images); ImageNet models there are judged on 500 images, of
 which every other one calibrates, so 250 calibrate and 250 judge.
@@ -51,6 +51,7 @@ AMOUNTS: Mapping[str, Mapping[str, Any]] = {
     "1.5x MACs": {"target": "macs=0.6667"},
     "2x MACs": {"target": "macs=0.5"},
     "1.3x MACs": {"target": "macs=0.7692"},
+    "1.1x MACs": {"target": "macs=0.9091"},
     "2:4": {"granularity": "2:4"},
     "1:4": {"granularity": "1:4"},
     "70%": {"granularity": "element", "sparsity": 0.7},
@@ -62,7 +63,7 @@ AMOUNTS: Mapping[str, Mapping[str, Any]] = {
 """What goes."""
 
 MASKS = ("2:4", "1:4", "70%", "80%", "90%")
-UNROUNDED = ("1.3x MACs", "1.5x MACs", "2x MACs")
+UNROUNDED = ("1.1x MACs", "1.3x MACs", "1.5x MACs", "2x MACs")
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "l2, nothing": {"criterion": "l2", "allocation": "uniform", "recover": "none"},
     "l2, repaired": {"criterion": "l2", "allocation": "uniform", "recover": "reconstruct"},
@@ -74,7 +75,25 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     name: {"criterion": name, "recover": "reconstruct"}
     for name in ("l2", "wanda", "sparsegpt", "obd", "obs", "obc", "activation-variance", "chip", "lasso")
 }
-"""What the default could be: measured with `--candidates`."""
+"""What the default could be."""
+
+WEIGHTS: Mapping[str, Mapping[str, Any]] = {
+    f"{allocation}, {how}": {"criterion": "l2", "allocation": allocation, "recover": how, "calibration": ""}
+    for allocation in ("uniform", "global")
+    for how in ("none", "merge")
+}
+"""What can be done with weights alone."""
+
+INPUTS: Mapping[str, Mapping[str, Any]] = {
+    "none": {"criterion": "l2", "recover": "none", "calibration": ""},
+    "merge": {"criterion": "l2", "recover": "merge", "calibration": ""},
+    "noise": {"criterion": "l2", "recover": "reconstruct", "calibration": f"random:{SAMPLES}", "from_noise": True},
+    "synthetic": {"criterion": "l2", "recover": "reconstruct", "calibration": f"synthetic:{SAMPLES}"},
+    "images": {"criterion": "l2", "recover": "reconstruct"},
+    "synthetic, default": {"calibration": f"synthetic:{SAMPLES}"},
+    "images, default": {},
+}
+"""What a repair may be fitted to."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,41 @@ ROWS = (
         for amount in ("2:4", "1.3x MACs", "1.5x MACs", "0.75x latency")
     ),
 )
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: models and amounts by recipes."""
+
+    rows: tuple[Row, ...]
+    recipes: Mapping[str, Mapping[str, Any]]
+
+
+SHEETS: Mapping[str, Sheet] = {
+    "recovery": Sheet(ROWS, RECIPES),
+    "candidates": Sheet(ROWS, CANDIDATES),
+    "weights": Sheet(
+        tuple(
+            Row(model, amount)
+            for model in (
+                "cifar10_resnet20",
+                "cifar10_resnet56",
+                "mobilenet_v1_0.5_160",
+                "squeezenet1.0_deepcompression",
+            )
+            for amount in ("1.1x MACs", "1.3x MACs", "1.5x MACs")
+        ),
+        WEIGHTS,
+    ),
+    "inputs": Sheet(
+        tuple(
+            Row(model, amount)
+            for model in ("cifar10_resnet20_bn", "cifar10_resnet56_bn")
+            for amount in ("1.5x MACs", "2x MACs")
+        ),
+        INPUTS,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -167,7 +221,8 @@ def measure(cell: Cell, assets: Path) -> Cell:
     train, _, test, labels = images(cell.model, assets)
     chosen = np.random.default_rng(cell.seed).choice(len(train), min(SAMPLES, len(train)), replace=False)
     path = assets / "models" / f"{cell.model}.onnx"
-    options: dict[str, Any] = {**AMOUNTS[cell.amount], **{**RECIPES, **CANDIDATES}[cell.recipe]}
+    recipe = next(sheet.recipes[cell.recipe] for sheet in SHEETS.values() if cell.recipe in sheet.recipes)
+    options: dict[str, Any] = {**AMOUNTS[cell.amount], **recipe}
     if cell.amount in MASKS:
         options.pop("allocation", None)
     if cell.amount in UNROUNDED:
@@ -177,8 +232,8 @@ def measure(cell: Cell, assets: Path) -> Cell:
         np.savez(Path(folder, "test.npz"), x=test, labels=labels)
         del train
         start = time.perf_counter()
-        found = onnxprune.prune(path, calibration=str(Path(folder, "train.npz")), rounds=0, seed=cell.seed,
-                                best_effort=True, **options)  # fmt: skip
+        options.setdefault("calibration", str(Path(folder, "train.npz")))
+        found = onnxprune.prune(path, rounds=0, seed=cell.seed, best_effort=True, **options)
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         model = Model.load(path)
@@ -203,17 +258,21 @@ def _logarithms(outputs: Mapping[str, Any]) -> dict[str, Array]:
 # -- all of them ------------------------------------------------------------------------------------------------------
 
 
-def missing(
-    known: Mapping[tuple[str, str, str, int], Cell], only: str, seeds: int, recipes: Sequence[str]
-) -> list[Cell]:
+def missing(known: Mapping[tuple[str, str, str, int], Cell], only: str, seeds: int, sheet: Sheet) -> list[Cell]:
     """The cells that are not known yet, the first seeds first."""
-    cells = [Cell(row.model, row.amount, recipe, seed) for seed in range(seeds) for row in ROWS for recipe in recipes]
+    cells = [
+        Cell(row.model, row.amount, recipe, seed)
+        for seed in range(seeds)
+        for row in sheet.rows
+        for recipe in sheet.recipes
+    ]
     wanted = [c for c in cells if re.search(only, f"{c.model} {c.amount} {c.recipe} {c.seed}")]
     return [c for c in wanted if c.key not in known]
 
 
-def table(cells: Sequence[Cell], recipes: Sequence[str]) -> str:
+def table(cells: Sequence[Cell], sheet: Sheet) -> str:
     """One row for each model and amount: top-1 and KL of each recipe, and the cost of the last."""
+    recipes = tuple(sheet.recipes)
     found: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         found[cell.model, cell.amount, cell.recipe].append(cell)
@@ -223,7 +282,7 @@ def table(cells: Sequence[Cell], recipes: Sequence[str]) -> str:
         f"| model | what goes | asked | {' | '.join(f'{r}: top-1 | KL' for r in recipes)} | seconds | GiB |",
         "|---" * (5 + 2 * len(recipes)) + "|",
     ]
-    for row in ROWS:
+    for row in sheet.rows:
         parts = [found.get((row.model, row.amount, recipe), []) for recipe in recipes]
         if not any(parts):
             continue
@@ -244,21 +303,21 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sheet", choices=SHEETS, default="recovery", help="the table, and its marks in the page")
     parser.add_argument("--only", default="", help="measure only 'model amount recipe seed' that match")
     parser.add_argument("--results", type=Path, default=Path("recovery.jsonl"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--assets", type=Path, default=ASSETS)
-    parser.add_argument("--write", type=Path, help="a page whose table 'recovery' is written anew")
-    parser.add_argument("--candidates", action="store_true", help="what the default could be, into 'candidates'")
+    parser.add_argument("--write", type=Path, help="a page whose table of the sheet is written anew")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cell:
         print(json.dumps(asdict(measure(Cell(**json.loads(arguments.cell)), arguments.assets))))
         return
     known = {cell.key: cell for cell in read(arguments.results, Cell)}
-    recipes = tuple(CANDIDATES if arguments.candidates else RECIPES)
+    sheet = SHEETS[arguments.sheet]
     command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
-    for cell in missing(known, arguments.only, arguments.seeds, recipes):
+    for cell in missing(known, arguments.only, arguments.seeds, sheet):
         run = subprocess.run(
             [*command, json.dumps(asdict(cell))], capture_output=True, text=True, check=False, cwd=ROOT
         )
@@ -268,11 +327,9 @@ def main() -> None:
         known[cell.key] = Cell(**json.loads(run.stdout.splitlines()[-1]))
         append(arguments.results, known[cell.key])
         print(known[cell.key], file=sys.stderr)
-    text = table(list(known.values()), recipes)
+    text = table(list(known.values()), sheet)
     if arguments.write:
-        arguments.write.write_text(
-            written(arguments.write.read_text(), "candidates" if arguments.candidates else "recovery", text)
-        )
+        arguments.write.write_text(written(arguments.write.read_text(), arguments.sheet, text))
     print(text)
 
 
