@@ -123,4 +123,4 @@ def _told(recovery: Recovery) -> tuple[str, ...]:
     if after.relative <= MUCH:
         return (told,)
     loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
-    return told, f"{loud}, or try --allocation global and --criterion sparsegpt"
+    return told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
