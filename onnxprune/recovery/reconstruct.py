@@ -14,7 +14,7 @@ Each repair is kept only if the error falls on samples that it was not fitted to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,11 +52,15 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A layer of the pruned model, its twin in the original, and what lies behind it."""
+    """A layer of the pruned model, its twin in the original, and what lies behind it; `shortcut` in the original.
+
+    The graphs may differ: where a residual branch is gone, what was read behind it is what went into it.
+    """
 
     layer: Layer
     twin: Layer
     behind: Behind
+    shortcut: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,15 @@ def repaired(
 ) -> Repaired:
     """Every layer behind what was pruned, refitted in the order of the graph.
 
-    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: a weight that is zero
-    there and not in the original stays zero. `limit` is how many rows of each sample a fit takes at most.
+    `pruned` is the original with weights set to zero (a mask), of the same shapes, and of the same nodes but for
+    residual branches that are gone: a weight that is zero there and not in the original stays zero. `limit` is how
+    many rows of each sample a fit takes at most.
     Errors: `RunFailed`.
     """
     fits = _fits(original, pruned)
+    first = [frozenset({fit.twin.data, fit.shortcut} - {""}) for fit in fits]
+    before = Stepper(original.model, batches, first, original.shapes.dtype, threads)
     stops = [frozenset({fit.layer.data, fit.behind.shortcut} - {""}) for fit in fits]
-    before = Stepper(original.model, batches, stops, original.shapes.dtype, threads)
     after = Stepper(pruned.model, batches, stops, pruned.shapes.dtype, threads)
     values: dict[str, Array] = {}
     found: dict[str, Array] = {}
@@ -139,8 +145,8 @@ def _is_untouched(
     there: Sequence[Mapping[str, Array]],
 ) -> bool:
     """Whether pruning has changed neither what a layer reads nor its weights."""
-    data = fit.layer.data
-    return all(np.array_equal(a[data], b[data]) for a, b in zip(wanted, there, strict=True)) and np.array_equal(
+    pairs = zip(wanted, there, strict=True)
+    return all(np.array_equal(a[fit.twin.data], b[fit.layer.data]) for a, b in pairs) and np.array_equal(
         original.model.array(fit.twin.weight), pruned.model.array(fit.layer.weight)
     )
 
@@ -150,6 +156,8 @@ def _fits(original: Analysis, pruned: Analysis) -> list[Fit]:
     twins = {layer.name: layer for layer in layers_of(original)}
     segments = Segments(pruned.model)
     surroundings = Surroundings(pruned, segments)
+    first = surroundings if pruned.model.nodes == original.model.nodes else None
+    first = first or Surroundings(original, Segments(original.model))
     found = []
     for layer in layers_of(pruned):
         node, twin = pruned.model.nodes[layer.node], twins.get(layer.name)
@@ -157,7 +165,10 @@ def _fits(original: Analysis, pruned: Analysis) -> list[Fit]:
             continue
         if unfolding(layer, node) is None or pruned.model.weights[layer.weight].dtype.kind != "f":
             continue
-        found.append(Fit(layer, twin, surroundings.behind(layer)))
+        behind, shortcut = surroundings.behind(layer), first.behind(twin).shortcut
+        if bool(behind.shortcut) != bool(shortcut):  # in one of them the branch is gone that the layer was beside
+            behind, shortcut = replace(behind, shortcut="", scale=None, bounds=None), ""
+        found.append(Fit(layer, twin, behind, shortcut))
     return sorted(found, key=lambda fit: segments.maker[fit.layer.output])
 
 
@@ -245,11 +256,12 @@ def _evidence(
     turned = np.swapaxes(first, 1, 2)
     fitted, held = (_Evidence(Normal.empty(len(first), first.shape[2], first.shape[1]), []) for _ in range(2))
     for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
-        x, seen = (_with_one(rows.rows(values[layer.data]), free) for values in (old, new))
+        x, seen = (_with_one(rows.rows(x), free) for x in (old[fit.twin.data], new[layer.data]))
         y = x @ turned
         beside = np.zeros((1, 1, 1), y.dtype)
         if behind.shortcut:
-            whole, beside = (behind.share(rows.made(values[behind.shortcut]), len(first)) for values in (old, new))
+            both = old[fit.shortcut], new[behind.shortcut]
+            whole, beside = (behind.share(rows.made(values), len(first)) for values in both)
             y = y + whole - beside
         evidence = held if is_held_out(number, len(wanted)) else fitted
         evidence.normal.add(seen, y)
