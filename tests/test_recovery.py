@@ -163,7 +163,7 @@ def test_a_changed_file_is_noticed_after_a_repair(models: Path, tmp_path: Path, 
 
 def test_samples_that_repair_do_not_judge(models: Path) -> None:
     """Held-out batches are told apart, and there is one of two."""
-    from onnxprune.recovery.reconstruct import is_held_out
+    from onnxprune.recovery.evidence import is_held_out
 
     assert [is_held_out(k, 8) for k in range(8)].count(True) == 1
     assert [is_held_out(k, 2) for k in range(2)] == [False, True]
