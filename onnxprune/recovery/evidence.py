@@ -7,7 +7,7 @@ one of many inputs, and where an activation follows, some rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from onnxprune.recovery.reading import Reading
 from onnxprune.recovery.rows import Unfolding
 from onnxprune.recovery.wide import Wide
 
-__all__ = ["Equations", "Evidence", "Fit", "gathered", "is_held_out"]
+__all__ = ["Equations", "Evidence", "Fit", "alike", "gathered", "is_held_out"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -33,16 +33,17 @@ HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A layer of the pruned model, its twin in the original, what lies behind it and what it reads.
-
-    `why_not` says why it cannot be refitted, "" where it can.
-    """
+    """One layer of one model: what it reads, what lies behind it, and why it cannot be refitted ("" where it can)."""
 
     layer: Layer
-    twin: Layer
-    behind: Behind
     reading: Reading
+    behind: Behind
     why_not: str = ""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The tensors that a fit looks at."""
+        return frozenset({self.reading.tensor, self.behind.shortcut} - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +70,52 @@ class Evidence:
         return lost / max(energy, 1e-30)
 
 
+def alike(twin: Fit, fit: Fit) -> tuple[Fit, Fit]:
+    """Both without what only one of them has behind it, and with the reason of either."""
+    found = []
+    for one, other in ((twin, fit), (fit, twin)):
+        behind = one.behind
+        if bool(behind.bias) != bool(other.behind.bias):
+            behind = replace(behind, bias="", factor=1.0, bounds=None)
+        if bool(behind.shortcut) != bool(other.behind.shortcut):
+            behind = replace(behind, shortcut="", scale=None, bounds=None)
+        found.append(replace(one, behind=behind, why_not=fit.why_not or twin.why_not))
+    return found[0], found[1]
+
+
 def gathered(
+    twin: Fit,
     fit: Fit,
     unfolding: Unfolding,
     first: Float,
     wanted: Sequence[Mapping[str, Array]],
     there: Sequence[Mapping[str, Array]],
-    limit: int,
 ) -> tuple[Evidence, Evidence]:
-    """What there is of the samples that are fitted, and of those that judge.
+    """What there is of the samples that are fitted, and of those that judge: `twin` is the layer in the original.
 
     `first` are the original's weights (G, O, d), their last column the bias where it is fitted, too. What the original
     makes is computed from what it reads, and so holds for layers that make more of it (a recurrence) as well.
     """
-    behind, reading = fit.behind, fit.reading
+    behind = fit.behind
     groups, outputs, inputs = first.shape
     free = int(bool(behind.bias))
-    samples = sum(unfolding.samples(values[reading.tensor]) for values in wanted)
+    samples = sum(unfolding.samples(values[fit.reading.tensor]) for values in there)
     wide = 8 * groups * inputs**2 > MOMENTS_HELD
-    unfolding.limit = limit
     if wide:
-        unfolding.limit = max(1, min(limit, ROWS_HELD // (4 * groups * (inputs + outputs) * max(samples, 1))))
+        unfolding.limit = max(1, min(unfolding.limit, ROWS_HELD // (4 * groups * (inputs + outputs) * max(samples, 1))))
     kept: tuple[list[Rows], list[Rows]] = ([], [])
     found = tuple(Evidence(Wide(rows) if wide else Normal.empty(groups, inputs, outputs), rows) for rows in kept)
     for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
-        x, seen = (_with_one(unfolding.rows(reading.real(values[reading.tensor])), free) for values in (old, new))
+        x, seen = (
+            _with_one(unfolding.rows(one.reading.real(values[one.reading.tensor])), free)
+            for one, values in ((twin, old), (fit, new))
+        )
         y = x @ np.swapaxes(first, 1, 2).astype(x.dtype)
         beside = np.zeros((1, 1, 1), y.dtype)
         if behind.shortcut:
             whole, beside = (
-                behind.share(unfolding.made(values[behind.shortcut]).astype(y.dtype, copy=False), groups)
-                for values in (old, new)
+                behind.share(unfolding.made(values[one.behind.shortcut]).astype(y.dtype, copy=False), groups)
+                for one, values in ((twin, old), (fit, new))
             )
             y = y + whole - beside
         evidence = found[is_held_out(number, len(wanted))]

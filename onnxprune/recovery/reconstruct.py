@@ -27,9 +27,9 @@ from onnxprune.layers import Layer, layers_of, left_alone
 from onnxprune.model.segment import Segments
 from onnxprune.recovery.behind import Behind, Surroundings
 from onnxprune.recovery.clipping import Bounds, fitted_within, worthwhile
-from onnxprune.recovery.evidence import Equations, Evidence, Fit, gathered
+from onnxprune.recovery.evidence import Equations, Evidence, Fit, alike, gathered
 from onnxprune.recovery.leastsquares import Normal
-from onnxprune.recovery.reading import Reading, reading_of
+from onnxprune.recovery.reading import reading_of
 from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
 from onnxprune.recovery.stored import Stored
@@ -104,118 +104,135 @@ def repaired(
 ) -> Repaired:
     """Every layer behind what was pruned, refitted in the order of the graph.
 
-    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: a weight that is zero
-    there and not in the original stays zero. `limit` is how many rows of each sample a fit takes at most.
+    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: these stay zero. `limit` is how many rows of each sample a fit takes at most.
     Errors: `RunFailed`.
     """
-    both = _Both(original, pruned)
-    fits, left = both.fits()
-    stops = [frozenset({fit.reading.tensor, fit.behind.shortcut} - {""}) for fit in fits]
-    before = Stepper(original.model, batches, stops, original.shapes.dtype, threads)
-    after = Stepper(pruned.model, batches, stops, pruned.shapes.dtype, threads)
+    sides = _Side(original), _Side(pruned)
+    fits, left = _fits(*sides)
+    before = Stepper(original.model, batches, [twin.reads for twin, _ in fits], original.shapes.dtype, threads)
+    after = Stepper(pruned.model, batches, [fit.reads for _, fit in fits], pruned.shapes.dtype, threads)
     values: dict[str, Array] = {}
     found: dict[str, Array] = {}
     repairs: list[Repair] = []
-    for number, fit in enumerate(fits):
+    for number, (twin, fit) in enumerate(fits):
         if watch is not None:
             watch(number, len(fits))
         wanted, there = before.step(), after.step(values)
-        if not both.is_changed(fit.layer.weight, fit.twin.weight) and _reads_the_same(fit, wanted, there):
+        if _reads_the_same(twin, fit, wanted, there) and not _is_changed(*sides, twin.layer, fit.layer):
             continue
-        if fit.why_not:
-            left[fit.layer.name] = fit.why_not
-            continue
-        new = both.repair(fit, wanted, there, solver, limit, seed)
-        if isinstance(new, str):
-            left[fit.layer.name] = new
+        if not fit.why_not:
+            rows = unfolding(fit.layer, pruned.model.nodes[fit.layer.node], limit, seed)
+            assert rows is not None
+            own, first = sides[1].stored(fit), sides[0].stored(twin).matrix()
+            new = _repair(own, first, fit.behind.bounds, gathered(twin, fit, rows, first, wanted, there), solver)
+        if fit.why_not or isinstance(new, str):
+            left[fit.layer.name] = fit.why_not or str(new)
             continue
         stored, repair = new
         repairs.append(repair)
         if repair.kept:
             values.update(stored)
-            found.update({fit.twin.weight if name == fit.layer.weight else name: a for name, a in stored.items()})
+            names = {fit.layer.weight: twin.layer.weight, fit.behind.bias: twin.behind.bias}
+            found.update({names[name]: array for name, array in stored.items()})
     return Repaired(found, values, tuple(repairs), left)
 
 
-def _reads_the_same(fit: Fit, wanted: Sequence[Mapping[str, Array]], there: Sequence[Mapping[str, Array]]) -> bool:
-    data = fit.reading.tensor
-    return all(np.array_equal(a[data], b[data]) for a, b in zip(wanted, there, strict=True))
+class _Side:
+    """The original or the pruned model, and what is known around its layers."""
 
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis, self.model = analysis, analysis.model
+        self.layers = layers_of(analysis)
+        self.weights = Weights(self.model)
+        self.segments = Segments(self.model)
+        self._surroundings = Surroundings(analysis, self.segments)
 
-class _Both:
-    """The original and the pruned model, side by side."""
+    def fit(self, layer: Layer) -> Fit | str:
+        """The layer as one that can be refitted, or that says itself why not; or why even its inputs are not known."""
+        reading = reading_of(layer, self.analysis, self.segments)
+        if isinstance(reading, str):
+            return reading
+        why_not = self._why_not(layer)
+        return Fit(layer, reading, Behind() if why_not else self._surroundings.behind(layer), why_not)
 
-    def __init__(self, original: Analysis, pruned: Analysis) -> None:
-        self._original, self._pruned = original, pruned
-        self._weights = Weights(original.model), Weights(pruned.model)
-
-    def is_changed(self, weight: str, twin: str) -> bool:
-        """Whether pruning has changed a weight itself."""
-        return not np.array_equal(self._original.model.array(twin), self._pruned.model.array(weight))
-
-    def fits(self) -> tuple[list[Fit], dict[str, str]]:
-        """The layers that read a known tensor, in the order of the graph; why others that were changed do not.
-
-        Of the former, those that cannot be refitted all the same say why: whether they were changed is seen later.
-        """
-        original, pruned = self._original, self._pruned
-        layers = layers_of(pruned)
-        twins = {layer.name: layer for layer in layers_of(original)}
-        segments = Segments(pruned.model)
-        surroundings = Surroundings(pruned, segments)
-        found, left = [], {}
-        for name in left_alone(pruned, layers):
-            if name in original.model.weights and self.is_changed(name, name):
-                left[name] = "no operator that multiplies with it is known"
-        for layer in layers:
-            reading, twin = reading_of(layer, pruned, segments), twins.get(layer.name)
-            if twin is None:
-                left[layer.name] = "the original has no such layer"
-            elif isinstance(reading, Reading):
-                why_not = self._why_not(layer, surroundings)
-                found.append(Fit(layer, twin, Behind() if why_not else surroundings.behind(layer), reading, why_not))
-            elif self.is_changed(layer.weight, twin.weight):
-                left[layer.name] = reading
-        return sorted(found, key=lambda fit: segments.maker[fit.layer.output]), left
-
-    def _why_not(self, layer: Layer, surroundings: Surroundings) -> str:
-        model = self._pruned.model
-        if unfolding(layer, model.nodes[layer.node]) is None:
-            return f"the rows of {layer.op_type} are not known"
-        if not surroundings.alone(layer.weight):
+    def _why_not(self, layer: Layer) -> str:
+        if unfolding(layer, self.model.nodes[layer.node]) is None:
+            return f"which inputs {layer.op_type} reads where is not known"
+        if not self._surroundings.alone(layer.weight):
             return "several nodes read its weight"
-        return "" if self._weights[1].is_known(layer.weight) else "its weight is stored in a way that is not known"
+        return "" if self.weights.is_known(layer.weight) else "what its weight stores is not known"
 
-    def repair(
-        self,
-        fit: Fit,
-        wanted: Sequence[Mapping[str, Array]],
-        there: Sequence[Mapping[str, Array]],
-        solver: Solver,
-        limit: int,
-        seed: int,
-    ) -> tuple[dict[str, Array], Repair] | str:
-        """New stored values and what they are worth, or why there are none."""
-        layer, behind, model = fit.layer, fit.behind, self._pruned.model
-        first = Stored(self._original.model, self._weights[0], fit.twin, behind.bias, behind.factor).matrix()
-        own = Stored(model, self._weights[1], layer, behind.bias, behind.factor)
-        now = own.matrix()
-        keep = (now != 0) | (first == 0)
-        if own.free:
-            keep[..., -1] = True
-        rows = unfolding(layer, model.nodes[layer.node], limit, seed)
-        assert rows is not None
-        fitted, held = gathered(fit, rows, first, wanted, there, limit)
-        if not isinstance(fitted.equations, Normal) and effort(keep) > WORK:
-            return f"its {first.shape[2]:,} inputs are too many for masks that differ from output to output"
-        start = Start(layer, first, now, keep, own.free)
-        solved, inside = _solved(fitted, held, start, solver, behind.bounds)
+    def stored(self, fit: Fit) -> Stored:
+        """Its numbers."""
+        return Stored(self.model, self.weights, fit.layer, fit.behind.bias, fit.behind.factor)
+
+
+def _fits(original: _Side, pruned: _Side) -> tuple[list[tuple[Fit, Fit]], dict[str, str]]:
+    """The layers whose inputs are known, in both models, in the order of the graph; why others that changed are not.
+
+    Whether one of the former is changed is seen when the models run.
+    """
+    twins = {layer.name: layer for layer in original.layers}
+    found: list[tuple[Fit, Fit]] = []
+    left: dict[str, str] = {}
+    for name in left_alone(pruned.analysis, pruned.layers):
+        known = name in original.model.weights
+        if known and not np.array_equal(original.model.array(name), pruned.model.array(name)):
+            left[name] = "no operator is known that multiplies with it"
+    for layer in pruned.layers:
+        if layer.name not in twins:
+            left[layer.name] = "the original has no such layer"
+            continue
+        twin, fit = original.fit(twins[layer.name]), pruned.fit(layer)
+        if isinstance(twin, Fit) and isinstance(fit, Fit):
+            found.append(alike(twin, fit))
+        elif _is_changed(original, pruned, twins[layer.name], layer):
+            left[layer.name] = fit if isinstance(fit, str) else str(twin)
+    return sorted(found, key=lambda pair: pruned.segments.maker[pair[1].layer.output]), left
+
+
+def _is_changed(original: _Side, pruned: _Side, twin: Layer, layer: Layer) -> bool:
+    """Whether pruning has changed the weights of a layer themselves."""
+    return not np.array_equal(original.model.array(twin.weight), pruned.model.array(layer.weight))
+
+
+def _reads_the_same(
+    twin: Fit, fit: Fit, wanted: Sequence[Mapping[str, Array]], there: Sequence[Mapping[str, Array]]
+) -> bool:
+    theirs, ours = twin.reading.tensor, fit.reading.tensor
+    return all(np.array_equal(a[theirs], b[ours]) for a, b in zip(wanted, there, strict=True))
+
+
+def _repair(
+    own: Stored, first: Float, bounds: Bounds | None, evidence: tuple[Evidence, Evidence], solver: Solver
+) -> tuple[dict[str, Array], Repair] | str:
+    """New stored values and what they are worth, or why there are none."""
+    now, (fitted, held) = own.matrix(), evidence
+    keep = _kept(first, now, own.free)
+    if not isinstance(fitted.equations, Normal) and effort(keep) > WORK:
+        return f"its {first.shape[2]:,} inputs are too many for a mask of its own for each output"
+    start = Start(own.layer, first, now, keep, own.free)
+    solved, inside = _solved(fitted, held, start, solver, bounds)
+    stored = own.put(solved)
+    before, after = held.error(now, bounds), held.error(own.meant(stored), bounds)
+    if after < before and held is not fitted:  # judged, so that what judged may be learnt from, too
+        solved, _ = _solved(fitted.together(held), None, start, solver, bounds if inside else None)
         stored = own.put(solved)
-        before, after = held.error(start.pruned, behind.bounds), held.error(own.meant(stored), behind.bounds)
-        if after < before and held is not fitted:  # judged, so that what judged may be learnt from, too
-            solved, _ = _solved(fitted.together(held), None, start, solver, behind.bounds if inside else None)
-            stored = own.put(solved)
-        return stored, Repair(layer.name, before, after, after < before)
+    return stored, Repair(own.layer.name, before, after, after < before)
+
+
+def _kept(first: Float, now: Float, free: int) -> Mask:
+    """Which weights (G, O, d) are free to move, of what the original has and what pruning has left.
+
+    An input that no output reads stays so: it may be gone in the pruned model. Where single weights were masked, all
+    that is zero stays so, and the form of the mask with it; else the others are free, also those that were zero.
+    """
+    filled = now != 0
+    read = filled.any(axis=1, keepdims=True)
+    masked = bool(((first != 0) & ~filled & read)[..., : first.shape[2] - free].any())
+    keep: Mask = filled if masked else np.array(np.broadcast_to(read, now.shape))
+    keep[..., first.shape[2] - free :] = True
+    return keep
 
 
 def _solved(

@@ -64,7 +64,8 @@ class Wide:
     def least(self, weights: Float, keep: npt.NDArray[np.bool_], free: int) -> Float:
         """The weights (G, O, d), zero where `keep` is False, of about the least error: see `leastsquares.solve`."""
         begin: Float = np.where(keep, weights, 0.0)
-        found, left = begin.copy(), list(self._left(begin))
+        found: Float = begin.copy()
+        left = list(self._left(begin))
         energy = sum(map(_squares, left))
         for _ in range(SWEEPS):
             for at in _blocks(weights.shape[2], free):
