@@ -104,7 +104,8 @@ def repaired(
 ) -> Repaired:
     """Every layer behind what was pruned, refitted in the order of the graph.
 
-    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: these stay zero. `limit` is how many rows of each sample a fit takes at most.
+    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: these stay zero.
+    `limit` is how many rows of each sample a fit takes at most.
     Errors: `RunFailed`.
     """
     sides = _Side(original), _Side(pruned)
