@@ -125,9 +125,10 @@ def repaired(
             rows = unfolding(fit.layer, pruned.model.nodes[fit.layer.node], limit, seed)
             assert rows is not None
             own, first = sides[1].stored(fit), sides[0].stored(twin).matrix()
-            new = _repair(own, first, fit.behind.bounds, gathered(twin, fit, rows, first, wanted, there), solver)
+            evidence = gathered(twin, fit, rows, first, wanted, there)
+            new = _repair(twin.layer.name, own, first, fit.behind.bounds, evidence, solver)
         if fit.why_not or isinstance(new, str):
-            left[fit.layer.name] = fit.why_not or str(new)
+            left[twin.layer.name] = fit.why_not or str(new)
             continue
         stored, repair = new
         repairs.append(repair)
@@ -171,9 +172,10 @@ class _Side:
 def _fits(original: _Side, pruned: _Side) -> tuple[list[tuple[Fit, Fit]], dict[str, str]]:
     """The layers whose inputs are known, in both models, in the order of the graph; why others that changed are not.
 
-    Whether one of the former is changed is seen when the models run.
+    Whether one of the former is changed is seen when the models run. Twins make the same tensor: a node without a name
+    is called by its place, which moves when something is silenced in front of it.
     """
-    twins = {layer.name: layer for layer in original.layers}
+    twins = {(layer.output, layer.operand): layer for layer in original.layers}
     found: list[tuple[Fit, Fit]] = []
     left: dict[str, str] = {}
     for name in left_alone(pruned.analysis, pruned.layers):
@@ -181,14 +183,15 @@ def _fits(original: _Side, pruned: _Side) -> tuple[list[tuple[Fit, Fit]], dict[s
         if known and not np.array_equal(original.model.array(name), pruned.model.array(name)):
             left[name] = "no operator is known that multiplies with it"
     for layer in pruned.layers:
-        if layer.name not in twins:
+        first = twins.get((layer.output, layer.operand))
+        if first is None:
             left[layer.name] = "the original has no such layer"
             continue
-        twin, fit = original.fit(twins[layer.name]), pruned.fit(layer)
+        twin, fit = original.fit(first), pruned.fit(layer)
         if isinstance(twin, Fit) and isinstance(fit, Fit):
             found.append(alike(twin, fit))
-        elif _is_changed(original, pruned, twins[layer.name], layer):
-            left[layer.name] = fit if isinstance(fit, str) else str(twin)
+        elif _is_changed(original, pruned, first, layer):
+            left[first.name] = fit if isinstance(fit, str) else str(twin)
     return sorted(found, key=lambda pair: pruned.segments.maker[pair[1].layer.output]), left
 
 
@@ -205,7 +208,7 @@ def _reads_the_same(
 
 
 def _repair(
-    own: Stored, first: Float, bounds: Bounds | None, evidence: tuple[Evidence, Evidence], solver: Solver
+    name: str, own: Stored, first: Float, bounds: Bounds | None, evidence: tuple[Evidence, Evidence], solver: Solver
 ) -> tuple[dict[str, Array], Repair] | str:
     """New stored values and what they are worth, or why there are none."""
     now, (fitted, held) = own.matrix(), evidence
@@ -219,7 +222,7 @@ def _repair(
     if after < before and held is not fitted:  # judged, so that what judged may be learnt from, too
         solved, _ = _solved(fitted.together(held), None, start, solver, bounds if inside else None)
         stored = own.put(solved)
-    return stored, Repair(own.layer.name, before, after, after < before)
+    return stored, Repair(name, before, after, after < before)
 
 
 def _kept(first: Float, now: Float, free: int) -> Mask:

@@ -124,8 +124,6 @@ def unfolding(layer: Layer, node: Node, limit: int = 256, seed: int = 0) -> Unfo
     """How to read the rows of a layer; None for an operator whose rows are not known, or that reads no activation."""
     if not layer.data or layer.op_type not in _WINDOWED | _FLAT:
         return None
-    if layer.op_type == "ConvTranspose" and ({"auto_pad", "output_shape"} & node.attributes.keys()):
-        return None
     return Unfolding(layer, node, limit, seed)
 
 
@@ -135,13 +133,18 @@ def _pads(
     rank = len(kernel)
     auto = node.attributes.get("auto_pad") or "NOTSET"
     auto = auto.decode() if isinstance(auto, bytes) else str(auto)
-    if auto in ("SAME_UPPER", "SAME_LOWER") and node.op_type != "ConvTranspose":
-        begins, ends = [], []
-        for n, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
-            total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
-            less, more = total // 2, total - total // 2
-            begins.append(less if auto == "SAME_UPPER" else more)
-            ends.append(more if auto == "SAME_UPPER" else less)
-        return begins, ends
+    transposed, wanted = node.op_type == "ConvTranspose", node.attributes.get("output_shape")
+    if auto.startswith("SAME") or (transposed and wanted):
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+        if transposed:
+            more = list(node.attributes.get("output_padding") or [0] * rank)
+            full = [(n - 1) * s + o + a for n, s, o, a in zip(spatial, strides, more, spans, strict=True)]
+            made = list(wanted)[-rank:] if wanted else [n * s for n, s in zip(spatial, strides, strict=True)]
+            totals = [f - m for f, m in zip(full, made, strict=True)]
+        else:
+            totals = [(-(-n // s) - 1) * s + a - n for n, s, a in zip(spatial, strides, spans, strict=True)]
+        halves = [max(0, total) // 2 for total in totals]
+        begins = halves if auto == "SAME_UPPER" else [max(0, t) - h for t, h in zip(totals, halves, strict=True)]
+        return begins, [(t if transposed else max(0, t)) - b for t, b in zip(totals, begins, strict=True)]
     pads = list(node.attributes.get("pads") or [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
     return pads[:rank], pads[rank:]
