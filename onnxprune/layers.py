@@ -22,9 +22,9 @@ from onnxprune.dependency import Analysis
 from onnxprune.model import Array, Node
 from onnxprune.weights import is_parameter
 
-__all__ = ["Layer", "layers_of", "left_alone"]
+__all__ = ["LOOKED_THROUGH", "Layer", "layers_of", "left_alone"]
 
-_LOOKED_THROUGH = frozenset({"Cast", "DequantizeLinear", "Identity", "Transpose"})
+LOOKED_THROUGH = frozenset({"Cast", "DequantizeLinear", "Identity", "Transpose"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ _AS_IT_IS = (0, 1, 2, 3)
 _INPUTS_FIRST = (0, 2, 1, 3)
 
 
-def _conv(data: int, bias: int) -> _Former:
+def _conv(data: int, bias: int | None) -> _Former:
     def form(node: Node, shape: Shape) -> _Form:
         groups = int(node.attributes.get("group", 1))
         own = (groups, shape[0] // groups, shape[1], prod(shape[2:]))
@@ -164,16 +164,19 @@ def _einsum(operand: int) -> _Former:
     return form
 
 
-_PRODUCTS = ("MatMul", "FusedMatMul", "TransposeMatMul", "MatMulInteger", "MatMulIntegerToFloat",
-             "DynamicQuantizeMatMul")  # fmt: skip
+_PRODUCTS = ("MatMul", "FusedMatMul", "TransposeMatMul", "MatMulInteger")
 _FORMS: Mapping[str, Mapping[int, _Former]] = {
-    **{name: {1: _conv(0, 2)} for name in ("Conv", "FusedConv", "ConvInteger", "DeformConv")},
+    **{name: {1: _conv(0, 2)} for name in ("Conv", "FusedConv")},
+    "ConvInteger": {1: _conv(0, None)},
+    "DeformConv": {1: _conv(0, 3)},
     "QLinearConv": {3: _conv(0, 8)},
     "ConvTranspose": {1: _conv_transpose},
     **{name: {1: _gemm(0, 2)} for name in ("Gemm", "FusedGemm")},
     "QGemm": {3: _gemm(0, 6)},
     **{name: {1: _matmul(0)} for name in _PRODUCTS},
     "QLinearMatMul": {3: _matmul(0)},
+    "MatMulIntegerToFloat": {1: _matmul(0, 6)},
+    "DynamicQuantizeMatMul": {1: _matmul(0, 4)},
     **{name: {1: _recurrent(0), 2: _recurrent(None)} for name in ("LSTM", "GRU", "RNN")},
     **{name: {1: _matmul(0, 2)} for name in ("Attention", "QAttention")},
     "Einsum": {0: _einsum(0), 1: _einsum(1)},
@@ -242,7 +245,7 @@ def _stored(
     orders: list[tuple[int, ...]] = []
     while name not in model.weights or name in model.folded:
         node = makers.get(name)
-        if node is None or name in model.folded or node.op_type not in _LOOKED_THROUGH:
+        if node is None or name in model.folded or node.op_type not in LOOKED_THROUGH:
             return None
         if node.op_type == "Transpose":
             perm = node.attributes.get("perm")

@@ -54,7 +54,8 @@ class Recovery:
     """What a repair did: how far the outputs on held-out samples were from the original's, and how far they are now.
 
     Both are None without samples. `repairs` are the layers that were refitted, `folded` counts indices that were merged
-    into another; `taken` is false where nothing was better off, so that nothing was changed.
+    into another; `taken` is false where nothing was better off, so that nothing was changed. `left` says by name of
+    each layer behind a cut or a mask that cannot be refitted why.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Recovery:
     repairs: tuple[Repair, ...] = ()
     folded: int = 0
     taken: bool = True
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def bits_of(dtype: np.dtype[Any]) -> int:
     return int(narrow[1]) if narrow else 8 * dtype.itemsize
 
 
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers of this element type stand for themselves; the narrow types of ml_dtypes have no kind."""
+    return dtype.kind == "f" or "float" in dtype.name
+
+
 _NARROW = re.compile(r"(?:u?int|float)([24])(?:_.*)?")
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
@@ -85,12 +90,19 @@ class Weights:
         """Whether the model says, in constants, what the stored numbers of a tensor stand for."""
         return name in self._quantized
 
+    def is_known(self, name: str) -> bool:
+        """Whether the model says what the stored numbers of a tensor stand for: they are floats, or quantized ones."""
+        return self.is_quantized(name) or _is_float(self._model.weights[name].dtype)
+
     def real(self, name: str) -> Array:
         """The real values of a tensor, float32 or wider; read now and not kept.
 
         It has the tensor's axes, and one more, at the end, where several numbers share a byte.
         """
-        stored = self._model.array(name)
+        return self.meant(name, self._model.array(name))
+
+    def meant(self, name: str, stored: Array) -> Array:
+        """What other stored numbers would stand for, in place of those of a tensor: see `real`."""
         how = self._quantized.get(name)
         if how is None:
             return stored if stored.dtype in (np.float32, np.float64) else stored.astype(np.float32)
@@ -105,7 +117,7 @@ class Weights:
         """How a tensor stores new real values; numbers that do not change keep their bits, and zero is exactly zero."""
         old, how = self._model.array(name), self._quantized.get(name)
         if how is None:
-            return np.where(reals == self.real(name), old, reals.astype(old.dtype))
+            return np.where(reals == self.real(name), old, _rounded(reals, old.dtype))
         assert not how.bits, f"{name} has several numbers in a byte"
         scale = along(self._model.array(how.scale).astype(np.float32), old.shape, how.axis) if how.scale else 1.0
         wide = reals / scale + self._zero_point(how, old, old.shape)

@@ -25,6 +25,7 @@ NO_DATA = (
     "hundred inputs without labels, to keep far more accuracy"
 )
 NORMS = "; its batch norms tell what real inputs are like, so --calibration synthetic helps, too, and needs none"
+NAMED = 3  # layers that are named, of each reason
 MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 
@@ -110,7 +111,7 @@ class Recover:
         except RunFailed as failure:
             raise PassFailed(f"the model does not run on the calibration samples: {failure.reason}") from failure
         return put_back(found.values, unit.shift), Recovery(
-            method, found.before, found.after, found.repairs, taken=found.better
+            method, found.before, found.after, found.repairs, taken=found.better, left=found.left
         )
 
 
@@ -123,8 +124,22 @@ def _told(recovery: Recovery) -> tuple[str, ...]:
     if not recovery.taken:
         return (f"not repaired: the relative error on held-out samples would have gone {change}",)
     layers = sum(repair.kept for repair in recovery.repairs)
-    told = f"repaired {layers} layers: the relative error of the outputs on held-out samples went {change}"
+    told = [f"repaired {layers} layers: the relative error of the outputs on held-out samples went {change}"]
+    if recovery.left:
+        told.append(f"not repaired: {_left(recovery.left)}")
     if after.relative <= MUCH:
-        return (told,)
+        return tuple(told)
     loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
-    return told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
+    return *told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
+
+
+def _left(left: Mapping[str, str]) -> str:
+    """How many layers were changed and not refitted, and which, by reason."""
+    by: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by.setdefault(reason, []).append(name)
+    parts = []
+    for reason, names in by.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        parts.append(f"{', '.join(repr(name) for name in names[:NAMED])}{more}: {reason}")
+    return f"{len(left)} {'layer' if len(left) == 1 else 'layers'} ({'; '.join(parts)})"

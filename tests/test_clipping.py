@@ -65,7 +65,7 @@ def test_what_comes_through_is_what_lies_within_the_bounds(name: str) -> None:
     assert rows is not None
     made = rows.rows(x) @ np.swapaxes(layer.matrix(model.array("W")).reshape(*layer.shape[:2], -1), 1, 2)
     if behind.bias:
-        made = made + behind.sign * model.array(behind.bias).reshape(1, 1, -1)
+        made = made + behind.factor * model.array(behind.bias).reshape(1, 1, -1)
     if behind.shortcut:
         made = made + behind.share(rows.made(x), 1)
     through = behind.bounds.within(made)[0].astype(np.float64)

@@ -34,9 +34,24 @@ LAYERS = {
         "x[N,4,5,5] -> y\ny = ConvTranspose<strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(x, W[4,3,3,3])"
     ),
     "grouped transposed conv": "x[N,4,5,5] -> y\ny = ConvTranspose<group=2, dilations=[2,1]>(x, W[4,3,3,2])",
+    "transposed conv of as many steps": (
+        'x[N,4,5,5] -> y\ny = ConvTranspose<auto_pad="SAME_UPPER", strides=[2,2]>(x, W[4,3,3,3])'
+    ),
+    "transposed conv, more in front": (
+        'x[N,4,5,5] -> y\ny = ConvTranspose<auto_pad="SAME_LOWER", strides=[2,2]>(x, W[4,3,3,3])'
+    ),
+    "transposed conv of a given size": (
+        "x[N,4,5,5] -> y\ny = ConvTranspose<output_shape=[10,9], strides=[2,2]>(x, W[4,3,3,3])"
+    ),
+    "transposed conv of the largest size": (
+        "x[N,4,5,5] -> y\ny = ConvTranspose<output_shape=[11,10], strides=[2,2]>(x, W[4,3,3,3])"
+    ),
     "gemm": "x[N,4] -> y\ny = Gemm<transB=1>(x, W[6,4], B[6])",
     "matmul": "x[N,3,4] -> y\ny = MatMul(x, W[4,6])",
     "batched matmul": "x[2,3,4] -> y\ny = MatMul(x, W[2,4,6])",
+    "batched matmul of shared data": "x[3,4] -> y\ny = MatMul(x, W[2,4,6])",
+    "batched matmul of some shared data": "x[N,1,3,4] -> y\ny = MatMul(x, W[2,4,6])",
+    "matmul of batches in two places": "x[5,2,3,4] -> y\ny = MatMul(x, W[5,1,4,6])",
 }
 
 
@@ -163,7 +178,7 @@ def test_a_changed_file_is_noticed_after_a_repair(models: Path, tmp_path: Path, 
 
 def test_samples_that_repair_do_not_judge(models: Path) -> None:
     """Held-out batches are told apart, and there is one of two."""
-    from onnxprune.recovery.reconstruct import is_held_out
+    from onnxprune.recovery.evidence import is_held_out
 
     assert [is_held_out(k, 8) for k in range(8)].count(True) == 1
     assert [is_held_out(k, 2) for k in range(2)] == [False, True]

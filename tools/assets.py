@@ -1,6 +1,6 @@
 """Prunes every real model of a folder by half, on the command line, and proves it: a table.
 
-    python tools/assets.py [FOLDER] [--only REGEX] [--processes 2] [--write FILE]
+    python tools/assets.py [FOLDER] [--only REGEX] [--processes 2] [--write FILE] [--repair]
 
 FOLDER holds trained models as .onnx files (default: ../shared/assets/models). Each goes through `onnxprune prune MODEL
 -o OUT --sparsity 0.5 --rounds 0` twice, rounded to 1 and as it is rounded by default. `ratio` is parameters after over
@@ -8,6 +8,11 @@ before, `error` the largest relative error of the proof, `seconds` the time of t
 than `MUCH` of the parameters stay, the reasons that hold most of them follow. Ends with 1 if a model was not pruned for
 another reason than that all of it is fixed. `--write` puts the table into FILE, as markdown; where FILE has a line
 `<!-- assets -->`, in place of all that stands between it and `<!-- /assets -->`.
+
+With `--repair` each goes through `onnxprune prune MODEL -o OUT --target macs=0.7 --recover reconstruct --from-noise
+--calibration random:40` and `onnxprune verify MODEL OUT`. Random samples say nothing of accuracy: this is about what a
+repair reaches, what it cannot, and that what comes of it is proven. `layers` were fitted and `kept` of them taken,
+`left` cannot be fitted; `before` and `after` are the relative error of the outputs on samples held out.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.page import reasons, written
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "assets" / "models"
+TOO_LONG = 900  # seconds
 MUCH = 0.45  # half of both axes of a matrix is a quarter of it
 
 
@@ -59,15 +65,20 @@ class Row:
         return f"{self.name:40} {self.code} {sizes} {self.seconds:6.1f} {self.why}"
 
 
-def pruned(path: Path, folder: Path, *options: str) -> tuple[int, dict[str, Any], str, float]:
-    """The exit code, the report, the last line of the error stream, and seconds."""
+def pruned(
+    path: Path, folder: Path, *options: str, amount: tuple[str, ...] = ("--sparsity", "0.5", "--rounds", "0")
+) -> tuple[int, dict[str, Any], str, float]:
+    """The exit code (124 after `TOO_LONG`), the report, the last line of the error stream, and seconds."""
     report = folder / f"{path.stem}.json"
     command = [sys.executable, "-m", "onnxprune", "prune", str(path), "-o", str(folder / path.name), "--quiet"]
     start = time.perf_counter()
-    ran = subprocess.run(
-        [*command, "--sparsity", "0.5", "--rounds", "0", "--json", str(report), *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    try:
+        ran = subprocess.run(
+            [*command, *amount, "--json", str(report), *options],
+            capture_output=True, text=True, check=False, timeout=TOO_LONG,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return 124, {}, f"not done in {TOO_LONG} s", time.perf_counter() - start
     spent = time.perf_counter() - start
     found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if ran.returncode == 0 else {}
     return ran.returncode, found, ran.stderr.strip().rpartition("\n")[2], spent
@@ -90,6 +101,56 @@ def trial(path: Path) -> Row:
             path.stem, code, len(report["groups"]), report["params_before"], ratio,
             rounded["params_after"] / rounded["params_before"] if rounded else math.nan,
             max(report["max_error"], rounded.get("max_error", math.inf)), spent, said or why,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What came of pruning and repairing one model; `code` is the exit code of the first command that failed, or 0."""
+
+    name: str
+    code: int
+    layers: int = 0
+    kept: int = 0
+    left: int = 0
+    before: float = math.nan
+    after: float = math.nan
+    seconds: float = math.nan
+    why: str = ""
+    fixed: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was not pruned, repaired and proven although there was something to prune."""
+        return self.code != 0 and not self.fixed
+
+    def __str__(self) -> str:
+        counts = f"{self.layers:4} {self.kept:4} {self.left:4} {self.before:9.3g} {self.after:9.3g}"
+        return f"{self.name:40} {self.code} {counts} {self.seconds:6.1f} {self.why}"
+
+
+def mended(path: Path) -> Mended:
+    """Prune one model, repair it on random samples, and prove what was written."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        options = ("--recover", "reconstruct", "--from-noise", "--calibration", "random:40", "--best-effort")
+        code, report, said, spent = pruned(path, folder, *options, amount=("--target", "macs=0.7"))
+        if code:
+            fixed = code != 124 and not onnxprune.inspect(Model.load(path)).groups
+            return Mended(path.stem, code, seconds=spent, why=said, fixed=fixed)
+        command = [sys.executable, "-m", "onnxprune", "verify", str(path), str(folder / path.name)]
+        proof = subprocess.run(command, capture_output=True, text=True, check=False)
+        repairs, left = report["repairs"], report["unrepaired"]
+        if proof.returncode:
+            said = proof.stderr.strip().rpartition("\n")[2]
+        elif not report["recovery"]:
+            said = next((note for note in report["notes"] if "repaired" in note), "nothing repaired")
+        else:
+            said = "; ".join(sorted({one["reason"] for one in left}))
+        return Mended(
+            path.stem, proof.returncode, len(repairs), sum(one["kept"] for one in repairs), len(left),
+            before=report["reconstruction_error_before"] or math.nan,
+            after=report["reconstruction_error"] or math.nan, seconds=spent, why=said,
         )  # fmt: skip
 
 
@@ -122,10 +183,18 @@ def main() -> int:
     parser.add_argument("--only", default="", help="regular expression that a name must hold")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--repair", action="store_true", help="repair what was pruned, too")
     options = parser.parse_args()
     paths = sorted(path for path in options.folder.glob("*.onnx") if re.search(options.only, path.stem))
     rows = []
     with ThreadPoolExecutor(options.processes) as pool:
+        if options.repair:
+            failed = []
+            for mend in pool.map(mended, paths):
+                failed += [mend.name] * mend.failed
+                print(mend, flush=True)
+            print(f"{len(paths)} models, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
+            return int(bool(failed))
         for row in pool.map(trial, paths):
             rows.append(row)
             print(row, flush=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from math import inf
 
+import numpy as np
+
 from onnxprune.model import Model, Node
 
-__all__ = ["limits_of"]
+__all__ = ["limits_of", "range_of"]
 
 
 def limits_of(node: Node, model: Model) -> tuple[float, float] | None:
@@ -38,3 +40,22 @@ def _clip(node: Node, model: Model) -> tuple[float, float] | None:
         else:
             return None
     return (found[0], found[1]) if found[0] < found[1] else None
+
+
+_OUTPUT = {"QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QuantizeLinear": (1, 2)}
+"""Where a node that makes integers has the scale and the zero point of its output."""
+
+
+def range_of(node: Node, model: Model) -> tuple[float, float] | None:
+    """What the least and the greatest integer stand for that a node makes of reals; None where that is not constant.
+
+    A byte whose zero point is 0 cuts off as a ReLU does, and quantizers leave that one out then.
+    """
+    names = [node.inputs[k] if k < len(node.inputs) else "" for k in _OUTPUT[node.op_type]]
+    if any(name not in model.weights or np.prod(model.weights[name].shape, dtype=int) != 1 for name in names):
+        return None
+    scale, point = (model.array(name).reshape(-1)[0] for name in names)
+    if point.dtype.kind not in "iu":
+        return None
+    held = np.iinfo(point.dtype)
+    return tuple(sorted((int(end) - int(point)) * float(scale) for end in (held.min, held.max)))  # type: ignore[return-value]

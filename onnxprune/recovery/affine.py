@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.recovery.leastsquares import Float, Normal
+from onnxprune.recovery.evidence import Equations
+from onnxprune.recovery.leastsquares import Float
 from onnxprune.recovery.reconstruct import Start
 
 __all__ = ["affine"]
 
 
-def affine(normal: Normal, start: Start) -> tuple[Float, None]:
+def affine(equations: Equations, start: Start) -> tuple[Float, None]:
     """The weights (G, O, d), each row scaled and its bias (the last of d, where `free`) fitted, by least squares."""
     found, free = np.where(start.keep, start.pruned, 0.0), start.free
     inputs = found.shape[2] - free
-    for group, inner in enumerate(normal.inner):
-        rows, cross = found[group, :, :inputs], normal.cross[group]
-        squares = np.einsum("od,de,oe->o", rows, inner[:inputs, :inputs], rows)
-        products = np.einsum("od,do->o", rows, cross[:inputs])
-        if not free:
-            found[group, :, :inputs] *= np.divide(products, squares, out=np.ones_like(squares), where=squares > 0)[
-                :, None
-            ]
-            continue
-        sums, count, wanted = rows @ inner[:inputs, -1], float(inner[-1, -1]), cross[-1]
-        spread = squares - sums**2 / count
-        together = products - sums * wanted / count
-        scale = np.divide(together, spread, out=np.ones_like(spread), where=spread > 1e-6 * np.abs(squares))
-        found[group, :, :inputs] *= scale[:, None]
-        found[group, :, -1] = (wanted - scale * sums) / count
+    lines = equations.lines(found, free)
+    if not free:
+        scale = np.divide(lines.products, lines.squares, out=np.ones_like(lines.squares), where=lines.squares > 0)
+        found[..., :inputs] *= scale[..., None]
+        return found, None
+    spread = lines.squares - lines.sums**2 / lines.count
+    together = lines.products - lines.sums * lines.wanted / lines.count
+    scale = np.divide(together, spread, out=np.ones_like(spread), where=spread > 1e-6 * np.abs(lines.squares))
+    found[..., :inputs] *= scale[..., None]
+    found[..., -1] = (lines.wanted - scale * lines.sums) / lines.count
     return found, None

@@ -1,7 +1,8 @@
 """What lies behind a layer: where its bias is stored, and the Add that joins it to a shortcut.
 
 Frameworks export a bias as an operand of the node, as an Add of a constant behind it, or hide it in the mean of a
-BatchNormalization. Whoever refits a layer refits its bias with it, wherever that is.
+BatchNormalization. Whoever refits a layer refits its bias with it, wherever that is. A pair of QuantizeLinear and
+DequantizeLinear behind the layer changes nothing but for what its range cuts off, as an activation does.
 """
 
 from __future__ import annotations
@@ -13,20 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxprune.dependency import Analysis
-from onnxprune.layers import Layer
+from onnxprune.layers import LOOKED_THROUGH, Layer
 from onnxprune.model import Model, Node
 from onnxprune.model.segment import Segments
-from onnxprune.recovery.activations import limits_of
+from onnxprune.recovery.activations import limits_of, range_of
 from onnxprune.recovery.clipping import Bounds
+from onnxprune.recovery.reading import RECURRENT
+from onnxprune.recovery.stored import unit_of
+from onnxprune.weights import Weights
 
 __all__ = ["Behind", "Surroundings"]
 
 Array: TypeAlias = npt.NDArray[Any]
+_PLAIN = frozenset({"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul",
+                    "TransposeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearConv", "QLinearMatMul",
+                    "QGemm"})  # fmt: skip
+_BIAS = {"Conv": 2, "FusedConv": 2, "ConvTranspose": 2, "Gemm": 2, "FusedGemm": 2, "QLinearConv": 8, "QGemm": 6,
+         "MatMulIntegerToFloat": 6, "DynamicQuantizeMatMul": 4}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """`bias` is a constant whose value times `sign` adds to the layer's outputs, "" where there is none.
+    """`bias` is a constant whose value times `factor` (a number, or (G, O)) adds to the outputs, "" if there is none.
 
     `shortcut` is the other operand of an Add behind the layer, "" where there is none that is known before the layer
     runs; what the shortcut lacks is to be made by the layer `scale` times, a number for each output. Of what the layer
@@ -34,7 +43,7 @@ class Behind:
     """
 
     bias: str = ""
-    sign: float = 1.0
+    factor: float | Array = 1.0
     shortcut: str = ""
     scale: Array | None = None
     bounds: Bounds | None = None
@@ -64,6 +73,7 @@ class Surroundings:
 
     def __init__(self, analysis: Analysis, segments: Segments) -> None:
         self._analysis, self._segments = analysis, segments
+        self._weights = Weights(analysis.model)
         self._readers: dict[str, list[Node]] = {}
         for node in analysis.model.nodes:
             for name in node.inputs:
@@ -76,13 +86,24 @@ class Surroundings:
         return len(self._readers.get(name, ()))
 
     def behind(self, layer: Layer) -> Behind:
-        """Follow the layer's output while one node alone reads it."""
-        bias, sign, shortcut, name = layer.bias, 1.0, "", layer.output
-        scale: Array | None = None
+        """Follow the layer's output while one node alone reads it, and it is what the layer makes and no more."""
+        bias, factor, known = self._own_bias(layer)
+        node = self._analysis.model.nodes[layer.node]
+        more = node.op_type == "FusedConv" and len(node.inputs) > 3  # what it adds beside its bias
+        if not known or more or layer.op_type not in _PLAIN or "activation" in node.attributes:
+            return Behind(bias, factor)
         offset = np.zeros(layer.shape[0] * layer.shape[1])  # of what is read behind, beyond what the layer makes
-        model = self._analysis.model
-        if bias and self.readers(bias) > 1:
-            offset, bias = offset + model.array(bias).reshape(-1), ""
+        if layer.bias and not bias:
+            offset = offset + self._weights.real(layer.bias).reshape(-1) * factor
+        if layer.op_type.startswith("Q"):
+            limits = range_of(node, self._analysis.model)
+            return Behind(bias, factor, bounds=None if limits is None else _bounds(limits, None, offset, layer))
+        return self._further(layer, bias, factor, offset)
+
+    def _further(self, layer: Layer, bias: str, factor: float | Array, offset: Array) -> Behind:
+        shortcut, name, model = "", layer.output, self._analysis.model
+        scale: Array | None = None
+        ranged: Bounds | None = None  # by integers behind, and by nothing else so far
         while (node := self._only_reader(name)) is not None:
             if node.op_type == "BatchNormalization" and node.domain == "" and scale is None and not shortcut:
                 own, gamma = self._norm(node, layer)
@@ -90,27 +111,60 @@ class Surroundings:
                     break
                 beta, mean = (model.array(node.inputs[k]).astype(np.float64) for k in (2, 3))
                 if own and not bias:
-                    bias, sign = own, -1.0
+                    bias, factor = own, -1.0
                 else:
                     offset = offset - mean
-                scale, offset = gamma, offset + beta * gamma
+                scale, offset, ranged = gamma, offset + beta * gamma, None
             elif node.op_type == "Add" and not shortcut:
                 other = node.inputs[1] if node.inputs[0] == name else node.inputs[0]
+                ranged = None
                 if other in model.weights and self._fits(other, layer):
                     if not bias and scale is None and self.readers(other) == 1:
-                        bias = other
+                        bias, factor = other, 1.0
                     else:
                         offset = offset + model.array(other).reshape(-1) * (1.0 if scale is None else scale)
                 elif other in model.weights or other == name or not self._is_shortcut(other, layer):
                     break
                 else:
                     shortcut = other
-            else:
+            elif node.op_type == "QuantizeLinear":
+                limits = range_of(node, model)
+                ranged = None if limits is None else _bounds(limits, scale, offset, layer)
+            elif node.op_type != "DequantizeLinear":
                 limits = limits_of(node, model)
-                bounds = None if limits is None else _bounds(limits, scale, offset, layer)
-                return Behind(bias, sign, shortcut, scale if shortcut else None, bounds)
+                bounds = ranged if limits is None else _bounds(limits, scale, offset, layer)
+                return Behind(bias, factor, shortcut, scale if shortcut else None, bounds)
             name = node.outputs[0]
-        return Behind(bias, sign, shortcut, scale if shortcut else None)
+        return Behind(bias, factor, shortcut, scale if shortcut else None, ranged)
+
+    def _own_bias(self, layer: Layer) -> tuple[str, float | Array, bool]:
+        """The bias that the node reads and a repair may change, "" for none; its factor; whether what it adds is known.
+
+        Of a recurrence, the input's half of it: the first of two rows of each direction.
+        """
+        model, name = self._analysis.model, layer.bias
+        node = model.nodes[layer.node]
+        if layer.op_type in RECURRENT:
+            name = node.inputs[3] if len(node.inputs) > 3 else ""
+            own = name in model.weights and name not in model.folded and self.alone(name)
+            return (name if own and self._weights.is_known(name) else ""), 1.0, True
+        outputs = layer.shape[0] * layer.shape[1]
+        operand = node.inputs[_BIAS[layer.op_type]] if len(node.inputs) > _BIAS.get(layer.op_type, 99) else ""
+        if not name:
+            return "", 1.0, not operand
+        unit = unit_of(model, layer, node, name)
+        if unit is None:
+            return "", 1.0, False
+        factor = unit * (float(node.attributes.get("beta", 1.0)) if layer.op_type in ("Gemm", "FusedGemm") else 1.0)
+        fits = np.prod(model.weights[name].shape, dtype=int) == outputs
+        changed = fits and bool(np.all(factor != 0)) and self.alone(name)
+        return (name if changed else ""), factor if fits else 1.0, fits
+
+    def alone(self, name: str) -> bool:
+        """Whether one node alone reads a constant, and one alone what is moved or dequantized of it."""
+        while (node := self._only_reader(name)) is not None and node.op_type in LOOKED_THROUGH:
+            name = node.outputs[0]
+        return node is not None
 
     def _only_reader(self, name: str) -> Node | None:
         readers = self._readers.get(name, [])

@@ -12,12 +12,24 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Normal", "solve"]
+__all__ = ["Lines", "Normal", "solve"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
 
 RIDGE = 1e-3  # of the mean diagonal of X^T X: what keeps rank-deficient and dead inputs where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Sums over `count` rows for each output (G, O): of z^2, of z y and of z, where z is what is made before a bias and
+    y what is wanted, and of y (zeros without a bias)."""
+
+    squares: Float
+    products: Float
+    sums: Float
+    wanted: Float
+    count: int
 
 
 @dataclass
@@ -50,10 +62,28 @@ class Normal:
             self.inner + other.inner, self.cross + other.cross, self.outer + other.outer, self.rows + other.rows
         )
 
+    def least(self, weights: Float, keep: npt.NDArray[np.bool_], free: int) -> Float:
+        """See `solve`."""
+        return solve(self, weights, keep, free)
+
+    def lines(self, weights: Float, free: int) -> Lines:
+        """What each output makes of all inputs but the last `free`, by weights (G, O, d), beside what is wanted."""
+        count = self.inner.shape[1] - free
+        own, inner = weights[..., :count], self.inner[:, :count, :count]
+        squares = (own * (own @ inner)).sum(axis=2)
+        products = np.einsum("gox,gxo->go", own, self.cross[:, :count])
+        ones = np.zeros_like(self.inner[:, :count, 0]) if not free else self.inner[:, :count, -1]
+        sums = np.einsum("gox,gx->go", own, ones)
+        return Lines(squares, products, sums, self.cross[:, -1] if free else np.zeros_like(squares), self.rows)
+
     def without_bias(self) -> Float:
         """X^T X (G, d - 1, d - 1) of the inputs before the last, a constant one, once the bias is free to follow."""
         sums = self.inner[:, :-1, -1]
         return np.asarray(self.inner[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / self.inner[:, -1:, -1:])
+
+    def energy(self) -> float:
+        """The sum of squares of what is wanted."""
+        return float(self.outer.sum())
 
     def error(self, weights: Float) -> float:
         """The sum of squares of X W^T - Y, for weights (G, O, d)."""

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from onnxprune.analysis import Analysis
 from onnxprune.model import Edit, Model
 from onnxprune.recovery.affine import affine
-from onnxprune.recovery.reconstruct import Repair, is_held_out, least_squares, repaired
+from onnxprune.recovery.evidence import is_held_out
+from onnxprune.recovery.reconstruct import Repair, least_squares, repaired
 from onnxprune.recovery.reselecting import reselecting
 from onnxprune.recovery.stepping import Feed
 from onnxprune.runtime.change import Change, change
@@ -25,12 +26,16 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Refitted:
-    """New weights by name; how far the outputs on held-out samples were from the original's, and how far they are."""
+    """New weights by name; how far the outputs on held-out samples were from the original's, and how far they are.
+
+    `left` says by name of each layer that was changed and cannot be refitted why.
+    """
 
     values: Mapping[str, Array]
     repairs: tuple[Repair, ...]
     before: Change
     after: Change
+    left: Mapping[str, str]
 
     @property
     def better(self) -> bool:
@@ -65,7 +70,7 @@ def refitted(
         found = repaired(original, pruned, batches, solver, seed=seed, threads=threads, watch=watch)
         mended = with_weights(pruned.model, found.pruned_values)
         after = change(wanted, process.run(mended.to_bytes(), held))
-    return Refitted(found.values, found.repairs, before, after)
+    return Refitted(found.values, found.repairs, before, after, found.left)
 
 
 def with_weights(model: Model, values: Mapping[str, Array]) -> Model:

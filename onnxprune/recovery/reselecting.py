@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from onnxprune.recovery.evidence import Equations
 from onnxprune.recovery.leastsquares import Float, Normal, solve
 from onnxprune.recovery.reconstruct import Mask, Solver, Start, least_squares
 from onnxprune.sparsity import Choice
@@ -22,9 +23,9 @@ __all__ = ["reselecting"]
 def reselecting(choices: Mapping[str, Choice]) -> Solver:
     """The solver that chooses the masks of these weights anew, and keeps those of all others."""
 
-    def solver(normal: Normal, start: Start) -> tuple[Float, Mask | None]:
+    def solver(normal: Equations, start: Start) -> tuple[Float, Mask | None]:
         choice, layer, free = choices.get(start.layer.weight), start.layer, start.free
-        if choice is None:
+        if choice is None or not isinstance(normal, Normal):
             return least_squares(normal, start)
         dense = solve(normal, start.original, np.ones_like(start.keep), free)
         gram = normal.without_bias() if free else normal.inner

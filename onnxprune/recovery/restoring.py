@@ -14,9 +14,10 @@ from onnxprune.analysis import Analysis
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import keep_mask
 from onnxprune.errors import VerificationFailed
+from onnxprune.layers import layers_of
 from onnxprune.model import Array, Edit, Model
 from onnxprune.plan import Plan
-from onnxprune.weights import is_parameter
+from onnxprune.weights import Weights, is_parameter
 
 __all__ = ["restored"]
 
@@ -39,12 +40,19 @@ def restored(analysis: Analysis, plan: Plan, pruned: Model) -> Analysis:
 
 
 def _common(analysis: Analysis, pruned: Model) -> list[str]:
-    """The parameters that both models have; what was computed and is stored now is not one of the original's."""
+    """The parameters that both models have; what was computed and is stored now is not one of the original's.
+
+    A bias of 32-bit integers is one where it is known to be quantized.
+    """
     model = analysis.model
+    weights, biases = Weights(model), {layer.bias for layer in layers_of(analysis)}
     return [
         name
         for name, info in model.weights.items()
-        if is_parameter(info) and name not in model.folded and name in pruned.weights and info.dtype.kind in "fiu"
+        if (is_parameter(info) or weights.is_quantized(name) or name in biases)
+        and name not in model.folded
+        and name in pruned.weights
+        and info.dtype.kind in "fiu"
     ]
 
 

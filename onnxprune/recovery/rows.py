@@ -16,19 +16,22 @@ import numpy.typing as npt
 
 from onnxprune.layers import Layer
 from onnxprune.model import Node
+from onnxprune.recovery.reading import RECURRENT
 
 __all__ = ["Unfolding", "unfolding"]
 
 Array: TypeAlias = npt.NDArray[Any]
-_WINDOWED = frozenset({"Conv", "FusedConv", "ConvTranspose"})
-_FLAT = frozenset({"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "TransposeMatMul", "Attention", "LSTM", "GRU", "RNN"})
+_WINDOWED = frozenset({"Conv", "FusedConv", "ConvTranspose", "QLinearConv", "ConvInteger"})
+_PRODUCTS = frozenset({"MatMul", "FusedMatMul", "TransposeMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+                       "DynamicQuantizeMatMul", "QLinearMatMul"})  # fmt: skip
+_FLAT = _PRODUCTS | RECURRENT | {"Gemm", "FusedGemm", "QGemm", "Einsum", "Attention", "QAttention"}
 
 
 class Unfolding:
     """The rows of one layer, at most `limit` for each sample, at positions chosen once by `seed`."""
 
     def __init__(self, layer: Layer, node: Node, limit: int, seed: int) -> None:
-        self.layer, self._node, self._limit = layer, node, limit
+        self.layer, self._node, self.limit = layer, node, limit
         self._generator = np.random.default_rng(seed)
         self._chosen: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
 
@@ -36,35 +39,41 @@ class Unfolding:
         """(G, R, I x K) of the tensor that the layer reads."""
         if self.layer.op_type in _WINDOWED:
             return self._windows(x)
-        groups, _, inputs, _ = self.layer.shape
-        flat = np.moveaxis(x, self.layer.data_axis, -1)
-        if groups > 1:  # a product of its own for each of the leading indices of the weight
-            flat = flat.reshape(-1, groups, flat.shape[-2], inputs)
-            flat = np.moveaxis(flat, 1, 0).reshape(groups, -1, inputs)
-            return flat[:, self._part((flat.shape[1],), len(x))]
-        flat = flat.reshape(-1, inputs)
-        return flat[None, self._part((len(flat),), len(x))]
+        return self._flat(np.moveaxis(x, self.layer.data_axis, -1), self.samples(x))
 
     def made(self, y: Array) -> Array:
         """(G, R, O) of a tensor of the shape that the layer makes, at the same positions."""
         groups, outputs, _, _ = self.layer.shape
         flat = np.moveaxis(y, self.layer.output_axis, -1)
-        if self.layer.op_type in _WINDOWED:
-            spatial = flat.shape[1:-1]
-            flat = flat.reshape(len(flat), -1, groups, outputs)[:, self._part(spatial)]
-            return np.moveaxis(flat, 2, 0).reshape(groups, -1, outputs)
-        if groups > 1:
-            flat = flat.reshape(-1, groups, flat.shape[-2], outputs)
-            flat = np.moveaxis(flat, 1, 0).reshape(groups, -1, outputs)
-            return flat[:, self._part((flat.shape[1],), len(y))]
-        flat = flat.reshape(-1, outputs)
-        return flat[None, self._part((len(flat),), len(y))]
+        if self.layer.op_type not in _WINDOWED:
+            return self._flat(flat, self.samples(y))
+        spatial = flat.shape[1:-1]
+        flat = flat.reshape(len(flat), -1, groups, outputs)[:, self._part(spatial)]
+        return np.moveaxis(flat, 2, 0).reshape(groups, -1, outputs)
+
+    def samples(self, x: Array) -> int:
+        """How many samples a tensor holds: a recurrence has them behind the time, all others in front."""
+        behind = self.layer.op_type in RECURRENT and not self._node.attributes.get("layout", 0)
+        return int(x.shape[1 if behind else 0])
+
+    def _flat(self, x: Array, samples: int) -> Array:
+        """(G, R, n) of a tensor (..., n); what a group does not have for itself, it reads as all do."""
+        groups, width = self.layer.shape[0], x.shape[-1]
+        if groups > 1 and self.layer.op_type in _PRODUCTS:  # one for each of the leading indices of the weight
+            own = self.layer.operand_shape[:-2]
+            lead = np.broadcast_shapes(x.shape[:-2], own)
+            axes = [len(lead) - len(own) + k for k, size in enumerate(own) if size > 1]
+            whole = np.broadcast_to(x, (*lead, *x.shape[-2:]))
+            flat = np.moveaxis(whole, axes, range(len(axes))).reshape(groups, -1, width)
+        else:
+            flat = np.broadcast_to(x.reshape(1, -1, width), (groups, x.size // max(width, 1), width))
+        return flat[:, self._part((flat.shape[1],), samples)]
 
     def _part(self, shape: tuple[int, ...], samples: int = 1) -> npt.NDArray[np.intp]:
         """The positions to take of all there are, the same ones for every tensor of this shape."""
         if shape not in self._chosen:
             everything = prod(shape)
-            limit = self._limit * samples
+            limit = self.limit * samples
             self._chosen[shape] = (
                 np.arange(everything)
                 if everything <= limit
@@ -115,8 +124,6 @@ def unfolding(layer: Layer, node: Node, limit: int = 256, seed: int = 0) -> Unfo
     """How to read the rows of a layer; None for an operator whose rows are not known, or that reads no activation."""
     if not layer.data or layer.op_type not in _WINDOWED | _FLAT:
         return None
-    if layer.op_type == "ConvTranspose" and ({"auto_pad", "output_shape"} & node.attributes.keys()):
-        return None
     return Unfolding(layer, node, limit, seed)
 
 
@@ -126,13 +133,18 @@ def _pads(
     rank = len(kernel)
     auto = node.attributes.get("auto_pad") or "NOTSET"
     auto = auto.decode() if isinstance(auto, bytes) else str(auto)
-    if auto in ("SAME_UPPER", "SAME_LOWER") and node.op_type != "ConvTranspose":
-        begins, ends = [], []
-        for n, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
-            total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
-            less, more = total // 2, total - total // 2
-            begins.append(less if auto == "SAME_UPPER" else more)
-            ends.append(more if auto == "SAME_UPPER" else less)
-        return begins, ends
+    transposed, wanted = node.op_type == "ConvTranspose", node.attributes.get("output_shape")
+    if auto.startswith("SAME") or (transposed and wanted):
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+        if transposed:
+            more = list(node.attributes.get("output_padding") or [0] * rank)
+            full = [(n - 1) * s + o + a for n, s, o, a in zip(spatial, strides, more, spans, strict=True)]
+            made = list(wanted)[-rank:] if wanted else [n * s for n, s in zip(spatial, strides, strict=True)]
+            totals = [f - m for f, m in zip(full, made, strict=True)]
+        else:
+            totals = [(-(-n // s) - 1) * s + a - n for n, s, a in zip(spatial, strides, spans, strict=True)]
+        halves = [max(0, total) // 2 for total in totals]
+        begins = halves if auto == "SAME_UPPER" else [max(0, t) - h for t, h in zip(totals, halves, strict=True)]
+        return begins, [(t if transposed else max(0, t)) - b for t, b in zip(totals, begins, strict=True)]
     pads = list(node.attributes.get("pads") or [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
     return pads[:rank], pads[rank:]

@@ -2,12 +2,12 @@
 
 Layers are repaired one after another, and the input of each depends on all repairs before it. Running the whole model
 again for every layer would be quadratic; here the tensors that later pieces still read are kept, batch by batch, and
-every node runs once.
+every node runs once. What does not fit into memory is kept in files (`spilling`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from onnxprune.model import Model
 from onnxprune.model.segment import Segments
+from onnxprune.recovery.spilling import Shelf
 from onnxprune.runtime.session import Options, Session
 
 __all__ = ["Stepper"]
@@ -40,7 +41,7 @@ class Stepper:
         self._segments = Segments(model)
         self._dtypes = dtypes
         self._options = Options(threads=threads)
-        self._values: list[dict[str, Array]] = [dict(batch) for batch in batches]
+        self._given, self._shelf = batches, Shelf()
         self._pieces: list[tuple[list[int], frozenset[str]]] = []  # nodes, and what to keep after them
         segments, known = self._segments, set(self._segments.inputs)
         read_later: list[set[str]] = []
@@ -58,7 +59,7 @@ class Stepper:
             later |= read_later[position]
         self._position = 0
 
-    def step(self, weights: Mapping[str, Array] | None = None) -> list[dict[str, Array]]:
+    def step(self, weights: Mapping[str, Array] | None = None) -> Sequence[Mapping[str, Array]]:
         """Run up to the next stop, with these values of constant tensors; what is known then, for each batch.
 
         Errors: `RunFailed`.
@@ -68,13 +69,30 @@ class Stepper:
         segments = self._segments
         made = {name for k in nodes for name in segments.makes[k]}
         read = {name for k in nodes for name in segments.reads[k]}
+        values = [_Batch(self._shelf, number, given) for number, given in enumerate(self._given)]
         if made & kept:
-            inputs = {name: self._dtypes[name] for name in sorted(read - made) if name in self._values[0]}
+            inputs = {name: self._dtypes[name] for name in sorted(read - made) if name in values[0]}
             outputs = {name: self._dtypes[name] for name in sorted(made & kept)}
             session = Session(segments.model_of(nodes, inputs, outputs, weights), self._options)
-            for values in self._values:
-                values.update(session.run({name: values[name] for name in inputs}))
-        for values in self._values:
-            for name in values.keys() - kept:
-                del values[name]
-        return self._values
+            for number, batch in enumerate(values):
+                for name, array in session.run({name: batch[name] for name in inputs}).items():
+                    self._shelf.put((number, name), array)
+        self._shelf.drop([key for key in self._shelf if key[1] not in kept])
+        return values
+
+
+class _Batch(Mapping[str, Array]):
+    """The tensors of one batch: what was fed, and what is on the shelf."""
+
+    def __init__(self, shelf: Shelf, number: int, given: Feed) -> None:
+        self._shelf, self._number, self._given = shelf, number, given
+
+    def __getitem__(self, name: str) -> Array:
+        return self._given[name] if name in self._given else self._shelf[self._number, name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._given
+        yield from (name for number, name in self._shelf if number == self._number)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -20,6 +20,7 @@ from onnxprune.report.report import (
     ReorderReport,
     RepairReport,
     Report,
+    UnrepairedReport,
 )
 from onnxprune.runtime.machine import this_machine
 from onnxprune.sparsity import LayerSparsity, sparsity_of
@@ -182,6 +183,7 @@ def _recovery(unit: Unit) -> dict[str, Any]:
     return {
         "recovery": found.method,
         "repairs": tuple(RepairReport(r.layer, r.before, r.after, r.kept) for r in found.repairs),
+        "unrepaired": tuple(UnrepairedReport(*pair) for pair in found.left.items()),
         "folded": found.folded,
         "reconstruction_error_before": None if found.before is None else found.before.relative,
         "reconstruction_error": None if found.after is None else found.after.relative,

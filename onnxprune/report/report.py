@@ -22,6 +22,7 @@ __all__ = [
     "ReorderReport",
     "RepairReport",
     "Report",
+    "UnrepairedReport",
 ]
 
 SCHEMA_VERSION = 1
@@ -102,6 +103,14 @@ class RepairReport:
 
 
 @dataclass(frozen=True, slots=True)
+class UnrepairedReport:
+    """A layer that pruning has changed and that cannot be refitted, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FixedAxis:
     """An axis of a weight that was left alone, wholly or in part, and the node (or graph input or output) behind it."""
 
@@ -163,6 +172,7 @@ class Report:
     verified_batches: tuple[int, ...] = ()
     recovery: str | None = None
     repairs: tuple[RepairReport, ...] = ()
+    unrepaired: tuple[UnrepairedReport, ...] = ()
     folded: int = 0
     reconstruction_error_before: float | None = None
     reconstruction_error: float | None = None

@@ -1,0 +1,78 @@
+"""Arrays in memory up to a limit, and beyond it in files of a temporary folder that are read as they are needed.
+
+The tensors that a model's pieces hand on are as many as there are samples: a few hundred images of a detector at its
+widest place are gigabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Shelf"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Key: TypeAlias = tuple[int, str]
+"""A batch, and the name of a tensor."""
+LIMIT = 512 << 20  # bytes in memory on one shelf
+
+
+class Shelf:
+    """Arrays by key. Beyond `limit` bytes, those that are added lie in files; the folder goes with the shelf."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = LIMIT if limit is None else limit
+        self._arrays: dict[Key, Array] = {}
+        self._files: dict[Key, Path] = {}
+        self._folder: TemporaryDirectory[str] | None = None
+        self._number = self.held = 0  # files so far, and bytes in memory
+
+    def __getitem__(self, key: Key) -> Array:
+        return self._arrays[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._arrays
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._arrays)
+
+    @property
+    def spilled(self) -> int:
+        """How many arrays lie in files now."""
+        return len(self._files)
+
+    def put(self, key: Key, array: Array) -> None:
+        """Add an array; text and arrays without a number stay in memory."""
+        self.drop([key])
+        if self.held + array.nbytes <= self._limit or array.dtype.hasobject or not array.nbytes:
+            self._arrays[key] = array
+            self.held += array.nbytes
+            return
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="onnxprune-", ignore_cleanup_errors=True)
+        self._files[key] = Path(self._folder.name) / str(self._number)
+        self._number += 1
+        kept = np.memmap(self._files[key], array.dtype, "w+", shape=array.shape)
+        kept[...] = array
+        kept.flush()
+        self._arrays[key] = kept.view(np.ndarray)
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget these arrays, where they are there."""
+        for key in keys:
+            array = self._arrays.pop(key, None)
+            if array is None:
+                continue
+            file = self._files.pop(key, None)
+            if file is None:
+                self.held -= array.nbytes
+                continue
+            del array
+            with suppress(PermissionError):  # somebody reads it still, where such files cannot go: it goes with all
+                file.unlink()
