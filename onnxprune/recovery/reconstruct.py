@@ -213,7 +213,7 @@ def _repair(
     """New stored values and what they are worth, or why there are none."""
     now, (fitted, held) = own.matrix(), evidence
     keep = _kept(first, now, own.free)
-    if not isinstance(fitted.equations, Normal) and effort(keep) > WORK:
+    if not isinstance(fitted.equations, Normal) and effort(keep, fitted.equations.rows) > WORK:
         return f"its {first.shape[2]:,} inputs are too many for a mask of its own for each output"
     start = Start(own.layer, first, now, keep, own.free)
     solved, inside = _solved(fitted, held, start, solver, bounds)
