@@ -31,7 +31,8 @@ __all__ = ["ENTRY_POINTS", "Option", "Pass", "Pipeline", "find", "option", "opti
 
 ENTRY_POINTS = "onnxprune.passes"  # the entry-point group in which a package names passes of its own
 OURS = ("analyse", "calibrate", "select", "score", "sense", "tabulate", "allocate", "meet", "recover", "repeat",
-        "shrink", "drop", "permute", "mask", "strip", "gemm", "verify", "evaluate", "judge", "profile")  # fmt: skip
+        "shrink", "rank", "drop", "permute", "mask", "strip", "gemm", "verify", "evaluate", "judge",
+        "profile")  # fmt: skip
 ROUNDS = 40  # how often a pass may send the run back, at most
 UNIT = frozenset(f.name for f in fields(Unit))
 

@@ -11,6 +11,7 @@ from onnxprune.watching import Watch, nobody
 if TYPE_CHECKING:
     from onnxprune.aiming import Shot
     from onnxprune.allocators import Allocation, Curve
+    from onnxprune.branches import Branch
     from onnxprune.criteria import Scores
     from onnxprune.data import Samples
     from onnxprune.dependency import Analysis, Group
@@ -128,6 +129,16 @@ class Unit:
     seconds: Mapping[str, float] = field(default_factory=dict)
     watch: Watch = nobody
     journal: Journal | None = None  # of trials, which a run that is started again does not repeat
+
+    @property
+    def dropped(self) -> tuple[Branch, ...]:
+        """The residual branches that go, of the model as it is analysed now."""
+        from onnxprune.branches import branches_of
+
+        gone = {branch.name for branch in self.branches if branch.dropped}
+        if not gone or self.analysis is None:
+            return ()
+        return tuple(branch for branch in branches_of(self.analysis) if branch.name in gone)
 
     @property
     def has_data(self) -> bool:

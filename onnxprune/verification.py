@@ -93,11 +93,11 @@ class Verifier:
             return verdict
         return self.measure(cut.shrink(self.analysis, plan) if shrunk is None else shrunk, verdict)
 
-    def measure(self, pruned: Model, verdict: Verdict) -> Verdict:
+    def measure(self, pruned: Model, verdict: Verdict, original: Model | None = None) -> Verdict:
         """`verdict` of the exact part of what was done, and how far the outputs of `pruned` are from the original's."""
         self._noise()
         try:
-            before, after = self._run(self.analysis.model), self._run(pruned)
+            before, after = self._run(original or self.analysis.model), self._run(pruned)
         except RunFailed as failure:
             return replace(self._failed(f"the pruned model does not run: {failure.reason}"), exact=False)
         wrong = broken(before, after)
@@ -105,10 +105,13 @@ class Verifier:
             return replace(self._failed(wrong), exact=False)
         return replace(verdict, exact=False, change=change(before, after))
 
-    def check_without(self, dropped: Sequence[Branch], pruned: Model) -> Verdict:
-        """Whether `pruned` is the original with these branches silent, and how far its outputs are from it."""
+    def check_without(self, dropped: Sequence[Branch], pruned: Model, original: Model | None = None) -> Verdict:
+        """Whether `pruned` is the analysed model with these branches silent; how far its outputs are from `original`'s.
+
+        That is the analysed model, too, where nothing else is said: of a repaired one, the model before.
+        """
         verdict = self.same(silence(self.analysis, dropped), pruned)
-        return self.measure(pruned, verdict) if verdict.passed and dropped else verdict
+        return self.measure(pruned, verdict, original) if verdict.passed and dropped else verdict
 
     def change_of(self, other: Model) -> Change:
         """How far the outputs of another model are from the original's; infinitely, where it does not run."""

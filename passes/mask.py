@@ -71,7 +71,7 @@ class Mask:
         known = unit.analysis
         targets = chosen(known, self.include, self.exclude, skipped(self.skip), self.embeddings)
         criterion, form = (
-            criterion_of(resolved(self.criterion, unit.has_data, "weights")),
+            criterion_of(resolved(self.criterion, unit.has_data, "weights", (x for t in targets for x in t.layers))),
             granularity_of(self.granularity),
         )
         judged = known if criterion.data == "weights" else stand_in(known, unit.shift)

@@ -57,7 +57,7 @@ class Recover:
         analysis = original if unit.masking is None else unit.analysis
         unit = replace(unit, analysis=analysis, recovery=None)
         method, note = self._method(unit)
-        cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model
+        cut_something = bool(unit.plan and unit.plan.keep) or analysis.model is not original.model or bool(unit.dropped)
         if method == "none" or not cut_something:
             more = NORMS if note and cut_something and norms_of(original) else ""
             return replace(unit, notes=(*unit.notes, *(f"{said}{more}" for said in note if cut_something)))
@@ -77,8 +77,8 @@ class Recover:
             what = "random samples make it worse (--from-noise does it all the same)" if noise else "there are none"
             raise UsageError(f"--recover {self.recover} fits the model to calibration samples, and {what}: "
                              "give --calibration data.npz, or --recover merge")  # fmt: skip
-        if self.recover == "merge" and unit.masking is not None:
-            raise UsageError("--recover merge folds channels into each other, and masks leave no channel out; give "
+        if self.recover == "merge" and (unit.masking is not None or unit.dropped):
+            raise UsageError("--recover merge folds channels into each other, and here no channel is left out; give "
                              "--calibration for --recover reconstruct")  # fmt: skip
         if self.recover != "auto":
             return self.recover, ()
@@ -87,6 +87,8 @@ class Recover:
         return "none", (NO_DATA,)
 
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
+        from onnxprune.branches import drop
+        from onnxprune.dependency import analyse
         from onnxprune.recovery import folded, put_back, refitted, stand_in
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.silenced import silenced
@@ -98,6 +100,8 @@ class Recover:
             return values, Recovery(method, None, None, folded=number, taken=number > 0)
         assert unit.samples is not None
         watch, pruned = unit.watch, silenced(stand_in(unit.analysis, unit.shift), unit.plan)
+        if unit.dropped:
+            pruned = analyse(drop(pruned, unit.dropped), pruned.shapes.sizes, prober=pruned.prober)
         try:
             found = refitted(
                 stand_in(original, unit.shift), pruned, list(unit.samples.batches(BATCH)), method,
@@ -126,7 +130,7 @@ def _told(recovery: Recovery) -> tuple[str, ...]:
     if after.relative <= MUCH:
         return tuple(told)
     loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
-    return *told, f"{loud}, or try --allocation global and --criterion sparsegpt"
+    return *told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
 
 
 def _left(left: Mapping[str, str]) -> str:

@@ -96,7 +96,7 @@ class Sense:
 
         effort: tuple[int, int] | None = MOST, POINTS
         needs = dict(needs_of(self.allocation))
-        if self.allocation == "auto" and unit.has_data and unit.shift is None and self.target:
+        if self.allocation == "auto" and unit.has_data and not unit.shift and self.target:
             assert unit.analysis is not None
             needs = dict(needs_of("best"))
             effort = affordable(unit.analysis, len(unit.candidates or ()))

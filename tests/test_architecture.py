@@ -44,7 +44,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("runtime",),
     ("trials", "calibration", "noise", "unexplained"),
     ("verification", "probing", "divergence", "recovery", "latency"),
-    ("objective", "prediction"),
+    ("objective", "prediction", "depth"),
     ("unit", "benchmark", "front", "curves"),
     ("report", "plots"),
     ("passmanager", "fingerprints"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from onnxprune import api
 from onnxprune.branches import branches_of, drop, silence
 from onnxprune.dependency import analyse
-from onnxprune.errors import UsageError, VerificationFailed
+from onnxprune.depth import Depth
+from onnxprune.errors import GateNotMet, UsageError, VerificationFailed
 from onnxprune.model import Array, Edit, Model
 from onnxprune.runtime.session import Session
+from onnxprune.targets import Bound
 from onnxprune.testing import build
 
 BLOCKS = """
@@ -150,3 +153,70 @@ def test_every_second_block_of_a_trained_network(models: Path) -> None:
     result = api.prune(models / "cifar10_resnet20.onnx", granularity="branch", sparsity=0.3, criterion="l2", rounds=0)
     assert sum(branch.dropped for branch in result.report.branches) == 2
     assert result.report.params_after < result.report.params_before
+
+
+def test_as_many_go_as_a_target_asks_for(models: Path) -> None:
+    """The fewest with which it is met; where all are not enough that is said, and nothing is written unless asked."""
+    source = models / "cifar10_resnet20.onnx"
+    report = api.prune(source, granularity="branch", target="macs=0.8", rounds=0).report
+    asked, reached = report.targets["macs"]
+    gone = [branch for branch in report.branches if branch.dropped]
+    assert asked == 0.8
+    assert reached <= 0.8
+    assert reached == pytest.approx(report.macs_after / report.macs_before)
+    fewer = api.prune(source, granularity="branch", sparsity=(len(gone) - 1) / len(report.branches), rounds=0).report
+    assert sum(branch.dropped for branch in fewer.branches) == len(gone) - 1
+    assert fewer.macs_after > 0.8 * fewer.macs_before
+    with pytest.raises(GateNotMet, match=r"macs=0.01 was asked and macs=0\.\d+ reached: every residual branch"):
+        api.prune(source, granularity="branch", target="macs=0.01", rounds=0)
+    rest = api.prune(source, granularity="branch", target="macs=0.01", rounds=0, best_effort=True).report
+    assert all(branch.dropped for branch in rest.branches)
+
+
+def test_a_latency_is_measured_until_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each branch that goes, the whole model; the last measurement of the run has the last word."""
+    asked: list[int] = []
+
+    def measured(self: Depth, made: Model, bound: Bound, number: int) -> tuple[float, float]:
+        asked.append(number)
+        return bound.of(1.0), 1 - 0.2 * number
+
+    monkeypatch.setattr(Depth, "_latency", measured)
+    report = api.prune(quiet(), granularity="branch", target="latency=0.7", rounds=0).report
+    assert asked == [0, 1, 2]
+    assert report.targets["latency"] == pytest.approx((0.7, 0.6))
+    assert sum(branch.dropped for branch in report.branches) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "memory=0.5"}, r"'memory=0.5'.*of branches, expected one of macs, params, size, latency"),
+        ({"target": "metric>=0.5"}, "of branches"),
+        ({"target": "macs=0.5", "sparsity": 0.5}, "--sparsity and --target"),
+        ({"recover": "merge", "sparsity": 0.4}, "no channel is left out"),
+    ],
+)
+def test_what_branches_have_no_use_for_is_refused(options: dict[str, Any], message: str) -> None:
+    """Before anything is written."""
+    with pytest.raises(UsageError, match=message):
+        api.prune(quiet(), granularity="branch", rounds=0, **options)
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20", "cifar10_resnet20_bn"])
+def test_what_is_left_is_repaired(models: Path, tmp_path: Path, name: str) -> None:
+    """The layers behind a branch that is gone make up for much of it; the file is proven, now and later."""
+    source, out = models / f"{name}.onnx", tmp_path / "o.onnx"
+    options: dict[str, Any] = {"granularity": "branch", "target": "macs=0.7", "rounds": 0, "samples": 96,
+               "calibration": str(models / "cifar10_calibration.npz"),
+               "evaluate": str(models / "cifar10_test.npz")}  # fmt: skip
+    bare = api.prune(source, recover="none", **options).report
+    report = api.prune(source, out, **options).report
+    assert report.recovery == "reconstruct"
+    assert bare.metric_after is not None
+    assert report.metric_after is not None
+    assert report.metric_after > bare.metric_after + 0.05
+    assert report.reconstruction_error is not None
+    assert report.reconstruction_error_before is not None
+    assert report.reconstruction_error < report.reconstruction_error_before
+    assert api.verify(source, out).passed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Literal
@@ -27,6 +27,7 @@ from onnxprune.criteria.similarity import CORRELATION, SIMILARITY
 from onnxprune.criteria.sites import aggregated
 from onnxprune.criteria.wanda import WANDA
 from onnxprune.errors import UsageError
+from onnxprune.layers import Layer
 
 __all__ = ["CRITERIA", "ENTRY_POINTS", "criterion_of", "resolved", "score"]
 
@@ -66,12 +67,21 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType({criterion.name: criterion 
 
 
 BEST = {"channels": "obd", "weights": "sparsegpt"}  # with calibration samples, by our own table (docs/benchmarks.md)
+EXACT, EXACT_WORK = "obc", 1e11  # of weights, where it takes no more multiplications: a minute or so on one core
 WITHOUT_DATA = "l2"
 
 
-def resolved(name: str, data: bool, judged: Literal["channels", "weights"]) -> str:
-    """What `auto` stands for, with calibration data and without; any other name is itself."""
-    return (BEST[judged] if data else WITHOUT_DATA) if name == "auto" else name
+def resolved(name: str, data: bool, judged: Literal["channels", "weights"], layers: Iterable[Layer] = ()) -> str:
+    """What `auto` stands for, with calibration data and without; any other name is itself.
+
+    The weights of `layers` are judged exactly where that is no long work: it grows with the cube of a layer's inputs.
+    """
+    if name != "auto":
+        return name
+    if not data:
+        return WITHOUT_DATA
+    work = sum(layer.shape[0] * layer.shape[1] * float(layer.shape[2] * layer.shape[3]) ** 3 for layer in layers)
+    return EXACT if judged == "weights" and 0 < work <= EXACT_WORK else BEST[judged]
 
 
 def criterion_of(name: str) -> Criterion:

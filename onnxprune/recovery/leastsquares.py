@@ -114,7 +114,8 @@ def solve(normal: Normal, weights: Float, keep: npt.NDArray[np.bool_], free: int
             pull[at >= found.shape[2] - free] = 1e-12 + 1e-9 * float(diagonal.mean())
             now = found[group][np.ix_(rows, at)]
             wanted = cross[np.ix_(at, rows)] - matrix @ now.T
-            found[group][np.ix_(rows, at)] = now + positive(matrix + np.diag(pull), wanted).T
+            matrix[np.diag_indices(len(at))] += pull
+            found[group][np.ix_(rows, at)] = now + positive(matrix, wanted).T
     return found
 
 

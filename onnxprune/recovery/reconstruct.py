@@ -104,8 +104,9 @@ def repaired(
 ) -> Repaired:
     """Every layer behind what was pruned, refitted in the order of the graph.
 
-    `pruned` is the original with weights set to zero (a mask), of the same nodes and shapes: these stay zero.
-    `limit` is how many rows of each sample a fit takes at most.
+    `pruned` is the original with weights set to zero (a mask), of the same shapes, and of the same nodes but for
+    residual branches that are gone: what is zero stays zero. `limit` is how many rows of each sample a fit takes, at
+    most.
     Errors: `RunFailed`.
     """
     sides = _Side(original), _Side(pruned)

@@ -11,11 +11,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxprune.criteria import CRITERIA, Evidence, Scores, criterion_of, registry, score
+from onnxprune.criteria import CRITERIA, Evidence, Scores, criterion_of, registry, resolved, score
 from onnxprune.dependency import Analysis, Group, analyse
 from onnxprune.dimensions import Vector, keep_mask
 from onnxprune.errors import UsageError
+from onnxprune.layers import layers_of
 from onnxprune.model import Array, Model
+from onnxprune.testing import build as parsed
 from onnxprune.weights import Weights
 
 MODELS = ("cifar10_resnet20", "cifar10_mlperf_resnet8_int8_qdq", "ad01_autoencoder", "kws_dscnn")
@@ -183,3 +185,17 @@ def test_others_may_bring_criteria(models: Path, monkeypatch: pytest.MonkeyPatch
     assert all(values.all() for values in score(Evidence(analysis), "flat").values.values())
     with pytest.raises(UsageError, match="flat, "):
         criterion_of("none")
+
+
+def test_auto_judges_exactly_where_that_is_no_long_work() -> None:
+    """With data, single weights of small layers by obc, of large ones by sparsegpt; without data everything by l2."""
+    small = layers_of(analyse(parsed("x[N,8,4,4] -> y\ny = Conv(x, W[4,8,3,3])")))
+    large = layers_of(analyse(parsed("x[N,4096] -> y\ny = MatMul(x, W[4096,8])")))
+    assert [resolved("auto", True, "weights", layers) for layers in (small, large, ())] == [
+        "obc",
+        "sparsegpt",
+        "sparsegpt",
+    ]
+    assert resolved("auto", True, "channels", small) == "obd"
+    assert {resolved("auto", False, judged, small) for judged in ("channels", "weights")} == {"l2"}
+    assert resolved("lamp", True, "weights", small) == "lamp"
