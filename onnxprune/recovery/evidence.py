@@ -27,7 +27,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
 Equations: TypeAlias = Normal | Wide
 ROWS_HELD = 256 << 20  # bytes of rows of one layer that are held at once, where any are
-MOMENTS_HELD = 384 << 20  # bytes of X^T X of one layer; with more, it is solved by blocks (`wide`)
+MOMENTS_HELD = 256 << 20  # bytes of X^T X of one layer; with more, it is solved from rows (`wide`)
 HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 

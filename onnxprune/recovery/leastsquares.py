@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Lines", "Normal", "solve"]
+__all__ = ["RIDGE", "Lines", "Normal", "positive", "solve"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -114,11 +114,13 @@ def solve(normal: Normal, weights: Float, keep: npt.NDArray[np.bool_], free: int
             pull[at >= found.shape[2] - free] = 1e-12 + 1e-9 * float(diagonal.mean())
             now = found[group][np.ix_(rows, at)]
             wanted = cross[np.ix_(at, rows)] - matrix @ now.T
-            found[group][np.ix_(rows, at)] = now + _solved(matrix + np.diag(pull), wanted).T
+            matrix[np.diag_indices(len(at))] += pull
+            found[group][np.ix_(rows, at)] = now + positive(matrix, wanted).T
     return found
 
 
-def _solved(matrix: Float, wanted: Float) -> Float:
+def positive(matrix: Float, wanted: Float) -> Float:
+    """The solution of a system whose matrix is positive definite but for rounding: Cholesky, or eigenvalues."""
     try:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:

@@ -105,8 +105,8 @@ def repaired(
     """Every layer behind what was pruned, refitted in the order of the graph.
 
     `pruned` is the original with weights set to zero (a mask), of the same shapes, and of the same nodes but for
-    residual branches that are gone: what is zero stays zero.
-    `limit` is how many rows of each sample a fit takes at most.
+    residual branches that are gone: what is zero stays zero. `limit` is how many rows of each sample a fit takes, at
+    most.
     Errors: `RunFailed`.
     """
     sides = _Side(original), _Side(pruned)
@@ -214,7 +214,7 @@ def _repair(
     """New stored values and what they are worth, or why there are none."""
     now, (fitted, held) = own.matrix(), evidence
     keep = _kept(first, now, own.free)
-    if not isinstance(fitted.equations, Normal) and effort(keep) > WORK:
+    if not isinstance(fitted.equations, Normal) and effort(keep, fitted.equations.rows) > WORK:
         return f"its {first.shape[2]:,} inputs are too many for a mask of its own for each output"
     start = Start(own.layer, first, now, keep, own.free)
     solved, inside = _solved(fitted, held, start, solver, bounds)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, TypeAlias
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ class Shelf:
         self._limit = LIMIT if limit is None else limit
         self._arrays: dict[Key, Array] = {}
         self._files: dict[Key, Path] = {}
-        self._folder: TemporaryDirectory[str] | None = None
+        self.folder = ""  # where the files lie, once there are any
         self._number = self.held = 0  # files so far, and bytes in memory
 
     def __getitem__(self, key: Key) -> Array:
@@ -54,9 +56,10 @@ class Shelf:
             self._arrays[key] = array
             self.held += array.nbytes
             return
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="onnxprune-", ignore_cleanup_errors=True)
-        self._files[key] = Path(self._folder.name) / str(self._number)
+        if not self.folder:
+            self.folder = mkdtemp(prefix="onnxprune-")
+            finalize(self, rmtree, self.folder, ignore_errors=True)
+        self._files[key] = Path(self.folder) / str(self._number)
         self._number += 1
         kept = np.memmap(self._files[key], array.dtype, "w+", shape=array.shape)
         kept[...] = array
