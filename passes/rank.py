@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
-from onnxprune.errors import UsageError
+from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
 from onnxprune.targets import Targets
 from onnxprune.unit import Dropping, Unit
@@ -62,17 +62,23 @@ class Rank:
         from onnxprune.branches import branches_of
         from onnxprune.depth import Depth
         from onnxprune.plan import Plan
+        from onnxprune.runtime.failure import RunFailed
 
         assert unit.analysis is not None
         analysis = unit.analysis
         branches = self._chosen(unit.source.source, branches_of(analysis))
         bounds = Targets.parse(self.target).bounds
-        with Depth(unit.source, analysis, unit.samples, unit.shift, self.threads, self.provider, self.seed) as depth:
-            depth.watch = unit.watch
-            losses = _last_weights(unit, branches) if self.criterion == "l2" else depth.loss
-            share = DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
-            count = len(branches) if bounds else round(share * len(branches))
-            dropped, effects, reached = depth.dropped(branches, count, losses, bounds)
+        share = DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
+        count = len(branches) if bounds else round(share * len(branches))
+        try:
+            with Depth(
+                unit.source, analysis, unit.samples, unit.shift, self.threads, self.provider, self.seed
+            ) as depth:
+                depth.watch = unit.watch
+                losses = _last_weights(unit, branches) if self.criterion == "l2" else depth.loss
+                dropped, effects, reached = depth.dropped(branches, count, losses, bounds)
+        except RunFailed as failure:
+            raise PassFailed(f"branches cannot be ranked, the model does not run: {failure.reason}") from failure
         allocation = depth.judged(reached, bounds, self.best_effort)
         told = tuple(Dropping(b.name, unit.source.nodes[b.node].name, effects[b.name], b in dropped) for b in branches)
         return replace(unit, plan=Plan.of(analysis.groups, {}), branches=told, allocation=allocation, targets=reached,
