@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
+from onnxprune.repairs import METHODS
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Sense"]
 
 OBJECTIVES = ("auto", "outputs", "linear", "repaired", "metric")
-METHODS = ("auto", "none", "norm", "reconstruct", "merge")
 
 
 @dataclass(frozen=True)
