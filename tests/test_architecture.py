@@ -32,7 +32,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics", "consumers"),
     ("cut", "stamp", "gating", "permutation", "gemm"),
-    ("continuity", "liveness", "silenced"),
+    ("continuity", "liveness", "silenced", "regrowth"),
     ("lossless",),
     ("cost",),
     ("criteria", "allocators"),
