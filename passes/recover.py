@@ -32,8 +32,9 @@ class Recover:
     """Gives the weights that stay new values, so that the pruned model is nearer to the original.
 
     `reconstruct` refits every layer behind a cut by least squares (He et al. 2017), `joint` then all of them together
-    by slopes, `norm` scale and bias alone, `merge` folds what goes into what is like it, without data. What is repaired is the original with silent weights,
-    so what follows is proven of it as ever. A repair is taken only if held-out samples are better off.
+    by slopes, `norm` scale and bias alone, `merge` folds what goes into what is like it, without data. What is repaired
+    is the original with silent weights, so what follows is proven of it as ever. A repair is taken only if held-out
+    samples are better off.
     """
 
     name: ClassVar[str] = "recover"
@@ -80,8 +81,8 @@ class Recover:
 
         assert unit.samples is not None
         found = together(
-            original, again, unit.plan, unit.dropped, list(unit.samples.batches(BATCH)), masked=unit.masking is not None,
-            asked=self.recover == "joint", seed=self.seed, threads=self.threads,
+            original, again, unit.plan, unit.dropped, list(unit.samples.batches(BATCH)),
+            masked=unit.masking is not None, asked=self.recover == "joint", seed=self.seed, threads=self.threads,
             watch=lambda n, of: unit.watch("refit layers together", n, of),
         )  # fmt: skip
         return found.analysis, replace(recovery, after=found.after or recovery.after, together=found)

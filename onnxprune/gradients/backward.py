@@ -1,4 +1,4 @@
-"""The model and, behind it, what every weight should do about the error of tensors inside: one graph, run by ONNX Runtime.
+"""The model and, behind it, what every weight should do about the error of tensors inside: one graph.
 
 The error is the sum over *taps*, tensors of the model with targets, of c |t - target|^2 / N, N being the samples of a
 batch. Slopes go back node by node (reverse accumulation: Linnainmaa 1970; Griewank and Walther, 2008). Where an

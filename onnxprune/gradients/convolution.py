@@ -9,6 +9,7 @@ product of two matrices is many times faster than a convolution whose kernel is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from onnxprune.gradients.tape import NoSlope, Tape
@@ -59,7 +60,8 @@ def window_of(node: Node, large: tuple[int, ...], small: tuple[int, ...], kernel
         total = [
             max(0, (n - 1) * s + span - size) for n, s, span, size in zip(small, strides, spans, large, strict=True)
         ]
-        low = [t // 2 if auto != "SAME_LOWER" else t - t // 2 for t in total]
+        less = auto == "SAME_UPPER" or (auto == "NOTSET" and node.op_type == "Conv")
+        low = [t // 2 if less else t - t // 2 for t in total]
         pads = (*low, *(t - b for t, b in zip(total, low, strict=True)))
     return Window(
         large, small, kernel, strides, dilations, pads[:rank], pads[rank:], int(node.attributes.get("group", 1))
@@ -111,7 +113,7 @@ def _enlarged(tape: Tape, slope: str, weight: str, window: Window) -> str:
 
 
 def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few: int, many: int) -> str:
-    """The slope of a kernel (O, C / groups, ...): products of the small image (`few` channels) with the shifted large one (`many`).
+    """The slope of a kernel (O, C / groups, ...): the small image (`few` channels) times the shifted large one (`many`).
 
     (N, G, O / G, p) x (N, G, p, C / G k) summed over samples and positions p.
     """
@@ -130,9 +132,7 @@ def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few
             if tape.model.opsets.get("", 1) < 11
             else tape.add("Pad", large, tape.ints(pads))
         )
-    places, count = [()], prod(window.small)
-    for size in window.kernel:
-        places = [(*place, k) for place in places for k in range(size)]  # type: ignore[misc]
+    places, count = list(product(*map(range, window.kernel))), prod(window.small)
     axes = list(range(2, 2 + rank))
     rows = []
     channels = many // groups
@@ -144,5 +144,5 @@ def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few
     unfolded = rows[0] if len(rows) == 1 else tape.add("Concat", *rows, axis=3)
     right = tape.add("Reshape", unfolded, tape.ints([0, groups, channels * len(places), count]))
     left = tape.add("Reshape", small, tape.ints([0, groups, few // groups, count]))
-    product = tape.add("MatMul", left, tape.add("Transpose", right, perm=[0, 1, 3, 2]))
-    return tape.like(tape.assembly.sum(product, [0]), weight)
+    made = tape.add("MatMul", left, tape.add("Transpose", right, perm=[0, 1, 3, 2]))
+    return tape.like(tape.assembly.sum(made, [0]), weight)

@@ -236,6 +236,21 @@ def _concat(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     return found
 
 
+def _pad(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    """Pad with a constant: the slope without its rim."""
+    if node.attributes.get("mode", "constant") != "constant" or len([n for n in node.inputs[3:] if n]):
+        raise NoSlope("another mode")
+    given = node.attributes.get("pads")
+    pads = [int(n) for n in (tape.value(node.inputs[1]) if given is None else given)]
+    shape = tape.shape(node.inputs[0])
+    rank = len(shape)
+    axes = [k for k in range(rank) if pads[k] or pads[rank + k]]
+    if 0 in axes or min(pads) < 0:
+        raise NoSlope("what is cut away")
+    starts, ends = [pads[k] for k in axes], [pads[k] + shape[k] for k in axes]
+    return {0: tape.assembly.slice(slope, axes, starts, ends, [1] * len(axes)) if axes else slope}
+
+
 def _average_pool(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     """AveragePool without pads: each number is spread evenly over its window."""
     attributes = node.attributes
@@ -273,6 +288,7 @@ RULES: Mapping[str, Rule] = {
     "LeakyRelu": _leaky,
     "MatMul": _matmul,
     "Mul": _mul,
+    "Pad": _pad,
     "ReduceMean": _mean,
     "Relu": _relu,
     "Reshape": _same_numbers,

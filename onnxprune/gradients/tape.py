@@ -63,7 +63,7 @@ class Tape:
         return self.add("Reshape", slope, self.add("Shape", name))
 
     def summed_to(self, slope: str, of: str, name: str) -> str:
-        """The slope of an operand that was broadcast: `slope`, which has the shape of `of`, summed to that of `name`."""
+        """The slope of an operand that was broadcast: that of `of`, summed to the shape of `name`."""
         whole, own = self.shape(of), self.shape(name)
         missing = len(whole) - len(own)
         axes = [*range(missing), *(missing + k for k, n in enumerate(own) if n == 1 and whole[missing + k] != 1)]

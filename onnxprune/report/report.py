@@ -133,9 +133,9 @@ class Report:
     rule of which a run alone told what they carry.
 
     `recovery` is the repair that was made; `reconstruction_error` is the relative error of the outputs on samples that
-    took no part in it, `reconstruction_error_before` the same without it; `folded` counts indices that were merged. Where all layers were
-    refitted together, `joint_error_before` and `joint_error_after` are the mean relative squared error of what layers
-    read there, without and with that.
+    took no part in it, `reconstruction_error_before` the same without it; `folded` counts indices that were merged.
+    Where all layers were refitted together, `joint_error_before` and `joint_error_after` are the mean relative squared
+    error of what layers read there, without and with that.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)

@@ -23,12 +23,19 @@ GRAPHS = {
     "one axis": "x[N,3,12] -> y\n h = Conv<strides=[2]>(x, A[4,3,3], B[4])\n y = Conv<pads=[1,1]>(h, W[2,4,3])",
     "conv transpose": "x[N,3,5,5] -> y\n h = ConvTranspose<strides=[2,2],pads=[1,1,1,1]>(x, A[3,4,3,3], B[4])\n"
     " y = ConvTranspose<group=2>(h, W[4,3,2,2])",
+    "more behind": "x[N,4,5,5] -> y\n"
+    " y = ConvTranspose<strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(x, W[4,3,3,3])",
+    "transposed, same pads": "x[N,4,5,5] -> y\n y = ConvTranspose<auto_pad=\"SAME_LOWER\", strides=[2,2]>(x, W[4,3,3,3])",
+    "transposed, upper": "x[N,4,5,5] -> y\n y = ConvTranspose<auto_pad=\"SAME_UPPER\", strides=[2,2]>(x, W[4,3,3,3])",
+    "of a given size": "x[N,4,5,5] -> y\n y = ConvTranspose<output_shape=[10,9], strides=[2,2]>(x, W[4,3,3,3])",
+    "of the largest size": "x[N,4,5,5] -> y\n y = ConvTranspose<output_shape=[11,10], strides=[2,2]>(x, W[4,3,3,3])",
     "gemm": "x[N,5] -> y\n h = Gemm(x, A[5,6], B[6])\n y = Gemm<transB=1,alpha=0.5,beta=2.0>(h, W[3,6], C[3])",
     "matmul": "x[N,4,5] -> y\n h = MatMul(x, A[5,6])\n y = MatMul(h, W[6,3])",
     "product of activations": "x[N,4,5] -> y\n q = MatMul(x, A[5,6])\n k = MatMul(x, B[5,6])\n"
-    " t = Transpose<perm=[0,2,1]>(k)\n s = MatMul(q, t)\n p = Softmax<axis=-1>(s)\n v = MatMul(x, C[5,3])\n y = MatMul(p, v)",
-    "norm": "x[N,3,4,4] -> y\n h = Conv(x, A[4,3,1,1])\n n = BatchNormalization(h, S[4], B[4], M[4], V{1.0,0.5,2.0,1.5}[4])\n"
-    " y = Conv(n, W[2,4,1,1])",
+    " t = Transpose<perm=[0,2,1]>(k)\n s = MatMul(q, t)\n p = Softmax<axis=-1>(s)\n v = MatMul(x, C[5,3])\n"
+    " y = MatMul(p, v)",
+    "norm": "x[N,3,4,4] -> y\n h = Conv(x, A[4,3,1,1])\n"
+    " n = BatchNormalization(h, S[4], B[4], M[4], V{1.0,0.5,2.0,1.5}[4])\n y = Conv(n, W[2,4,1,1])",
     "relu": "x[N,3,4,4] -> y\n h = Conv(x, A[4,3,1,1])\n r = Relu(h)\n y = Conv(r, W[2,4,1,1])",
     "leaky": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n r = LeakyRelu<alpha=0.2>(h)\n y = Gemm(r, W[6,3])",
     "clip": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n r = Clip(h, -0.2, 0.6)\n y = Gemm(r, W[6,3])",
@@ -36,11 +43,13 @@ GRAPHS = {
     "tanh": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n t = Tanh(h)\n s = HardSigmoid<alpha=0.3>(t)\n y = Gemm(s, W[6,3])",
     "arithmetic": "x[N,5] -> y\n a = Gemm(x, A[5,4])\n b = Gemm(x, B[5,4])\n e = Exp(x)\n c = Sub(a, b)\n d = Mul(c, a)\n"
     " s = Sigmoid(b)\n y = Div(d, s)",
-    "broadcast": "x[N,4,3,3] -> y\n h = Conv(x, A[4,4,1,1])\n p = GlobalAveragePool(h)\n g = Conv(p, B[4,4,1,1])\n"
-    " s = Sigmoid(g)\n m = Mul(h, s)\n y = Add(m, p)",
-    "means": "x[N,4,3,5] -> y\n h = Conv(x, A[4,4,1,1])\n m = ReduceMean<axes=[2,3],keepdims=0>(h)\n y = Gemm(m, W[4,2])",
+    "broadcast": "x[N,4,3,3] -> y\n h = Conv(x, A[4,4,1,1])\n p = GlobalAveragePool(h)\n"
+    " g = Conv(p, B[4,4,1,1])\n s = Sigmoid(g)\n m = Mul(h, s)\n y = Add(m, p)",
+    "means": "x[N,4,3,5] -> y\n h = Conv(x, A[4,4,1,1])\n m = ReduceMean<axes=[2,3],keepdims=0>(h)\n"
+    " y = Gemm(m, W[4,2])",
     "pool": "x[N,3,7,7] -> y\n h = Conv(x, A[4,3,1,1])\n p = AveragePool<kernel_shape=[3,2],strides=[2,2]>(h)\n"
     " y = Conv(p, W[2,4,1,1])",
+    "pads": "x[N,3,5,6] -> y\n h = Conv(x, A[4,3,1,1])\n p = Pad(h, {0,1,1,0,0,2,0,3}:int64)\n y = Conv(p, W[2,7,2,2])",
     "reshapes": "x[N,4,2,3] -> y\n h = Conv(x, A[4,4,1,1])\n f = Flatten(h)\n g = Gemm(f, W[24,6])\n"
     " r = Reshape(g, {0,2,3}:int64)\n t = Transpose<perm=[0,2,1]>(r)\n y = MatMul(t, C[2,2])",
     "concat": "x[N,3,4,4] -> y\n a = Conv(x, A[2,3,1,1])\n b = Conv(x, B[3,3,1,1])\n c = Concat<axis=1>(a, b, a)\n"
