@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import GateNotMet, UsageError
 from onnxprune.passmanager import option
-from onnxprune.schedules import SCHEDULES, share
+from onnxprune.schedules import REGROW, SCHEDULES, share
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Mask:
     embeddings: bool = option(False, "Masks: set weights of embeddings to zero, too.")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
+    regrow: bool = option(False, REGROW)
     schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
@@ -65,18 +66,22 @@ class Mask:
         from onnxprune.dependency import analyse
         from onnxprune.layers import left_alone
         from onnxprune.recovery import stand_in
+        from onnxprune.regrowth import regrown
         from onnxprune.sparsity import chosen, granularity_of, mask, skipped
 
         assert unit.analysis is not None
-        known = unit.analysis
+        back = unit.original if self.regrow else None
+        known = back or unit.analysis
         targets = chosen(known, self.include, self.exclude, skipped(self.skip), self.embeddings)
         criterion, form = (
             criterion_of(resolved(self.criterion, unit.has_data, "weights", (x for t in targets for x in t.layers))),
             granularity_of(self.granularity),
         )
-        judged = known if criterion.data == "weights" else stand_in(known, unit.shift)
+        judged = unit.analysis if criterion.data == "weights" else stand_in(unit.analysis, unit.shift)
         evidence = gather(criterion, judged, unit.samples, known=unit.statistics, threads=self.threads, seed=self.seed,
                           watch=unit.watch, cache=Cache.of_user())  # fmt: skip
+        if back is not None:
+            evidence = replace(evidence, analysis=regrown(back, unit.analysis))
         found = mask(
             known, targets, evidence, criterion, form,
             DEFAULT_SPARSITY if self.sparsity is None else self.sparsity,
@@ -84,7 +89,7 @@ class Mask:
             normalise=self.normalise, share=share(unit.step, self.steps, self.schedule), watch=unit.watch,
             per_output=(criterion.compare if self.compare == "auto" else self.compare) == "output",
         )  # fmt: skip
-        if unit.masking is not None:
+        if unit.masking is not None and back is None:
             found = found.following(unit.masking)
         self._judge(unit, found)
         analysis = known

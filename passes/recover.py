@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
+from onnxprune.repairs import FITTED, METHODS
 from onnxprune.unit import Recovery, Unit
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recover"]
 
-METHODS = ("auto", "none", "norm", "reconstruct", "joint", "merge")
 BATCH = 32  # samples that are run at once
 NO_DATA = (
     "without calibration data importance is judged by weights alone and nothing is repaired: give --calibration, a few "
@@ -90,7 +90,7 @@ class Recover:
     def _method(self, unit: Unit) -> tuple[str, tuple[str, ...]]:
         """What to do, and what a user should know of that."""
         noise = unit.samples is not None and not unit.has_data and not self.from_noise
-        if self.recover in ("norm", "reconstruct", "joint") and (unit.samples is None or noise):
+        if self.recover in FITTED and (unit.samples is None or noise):
             what = "random samples make it worse (--from-noise does it all the same)" if noise else "there are none"
             raise UsageError(f"--recover {self.recover} fits the model to calibration samples, and {what}: "
                              "give --calibration data.npz, or --recover merge")  # fmt: skip

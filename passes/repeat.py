@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from onnxprune.errors import UsageError
 from onnxprune.passmanager import option
+from onnxprune.schedules import REGROW
 from onnxprune.unit import Unit
 
 __all__ = ["Repeat"]
@@ -15,7 +17,8 @@ __all__ = ["Repeat"]
 class Repeat:
     """Sends the run back to `score`, or `mask`, until the last step is made; `allocate` or `mask` says how far it goes.
 
-    What is scored then is the model as it is pruned and repaired so far (Han et al., arXiv 1506.02626).
+    What is scored then is the model as it is pruned and repaired so far (Han et al., arXiv 1506.02626); with `regrow`
+    also what is gone, as what it would come back as (`recovery.regrowing`).
     """
 
     name: ClassVar[str] = "repeat"
@@ -23,6 +26,14 @@ class Repeat:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
+
+    regrow: bool = option(False, REGROW)
+
+    def __post_init__(self) -> None:
+        if self.regrow and self.steps < 2:
+            raise UsageError(
+                "--regrow lets come back what went in an earlier step, and there is one step: give --steps 3"
+            )
 
     def run(self, unit: Unit) -> Unit:
         """Go back, or on after the last step."""

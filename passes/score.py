@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from onnxprune.passmanager import option
+from onnxprune.schedules import REGROW
 from onnxprune.unit import Unit
 from onnxprune.watching import Watch
 
@@ -39,6 +40,7 @@ class Score:
 
     criterion: str = option("auto", "What makes an index or a weight important; see docs/criteria.md.", "NAME")
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
+    regrow: bool = option(False, REGROW)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
@@ -49,9 +51,11 @@ class Score:
         from onnxprune.criteria import criterion_of, resolved, score
         from onnxprune.divergence import divergence_of
         from onnxprune.recovery import stand_in
+        from onnxprune.regrowth import regrown
         from onnxprune.silenced import silenced
 
         assert unit.analysis is not None
+        original = unit.original or unit.analysis
         criterion = resolved(self.criterion, unit.has_data, "channels")
         judged = unit.analysis
         if criterion_of(criterion).data != "weights":
@@ -63,6 +67,8 @@ class Score:
             runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
         )  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics if now is judged else None)
+        if self.regrow and now is not judged:
+            evidence = replace(evidence, analysis=regrown(original, now))
         scores = score(evidence, criterion, aggregate=self.aggregate, normalise=self.normalise)
         notes = unit.notes
         if scores.missing:
@@ -70,14 +76,15 @@ class Score:
             names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
             scores, notes = scores.filled(score(evidence, FALLBACK)), (*notes, note + names)
         if now is not judged:
-            scores = _lasting(unit, now, scores)
+            scores = _lasting(unit, evidence.analysis, scores, self.regrow)
         return replace(unit, scores=scores, notes=notes)
 
 
-def _lasting(unit: Unit, now: Analysis, scores: Scores) -> Scores:
+def _lasting(unit: Unit, now: Analysis, scores: Scores, regrow: bool) -> Scores:
     """Scores of the model as it is pruned so far, by the groups of the original; what is gone is worth nothing.
 
-    Of what is gone the best comes first, so that it comes back first where a group is given more again.
+    Of what is gone the best comes first, so that it comes back first where a group is given more again. With `regrow`
+    it has a score of its own.
     """
     import numpy as np
 
@@ -93,7 +100,7 @@ def _lasting(unit: Unit, now: Analysis, scores: Scores) -> Scores:
         keep = unit.plan.keep.get(group.atom.id)
         if found is None or len(found) != group.size:
             found = known
-        if keep is not None:
+        if keep is not None and not regrow:
             rank = np.argsort(np.argsort(known)) / group.size
             found = np.where(keep, found, min(0.0, found[keep].min()) - GONE * (2 - rank))
         values[group.atom.id] = found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import PassFailed, UsageError
 from onnxprune.passmanager import option
+from onnxprune.repairs import METHODS
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Sense"]
 
 OBJECTIVES = ("auto", "outputs", "linear", "repaired", "metric")
-METHODS = ("auto", "none", "norm", "reconstruct", "merge")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Sense:
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
     objective: str = option("auto", "What a trial loses: how far outputs are, what no linear map of them tells, how "
                             "far they are once repaired, or the metric of --evaluate.", choices=OBJECTIVES)  # fmt: skip
-    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what the data allow.", choices=METHODS)
+    recover: str = option(
+        "auto", "Repair: reconstruct, joint, norm, merge, none, or what the data allow.", choices=METHODS
+    )
     target: tuple[str, ...] = option(
         (), "What may stay: macs=0.5, latency=4ms, size=2MB, memory=0.5, params=0.3; metric>=0.9.", "BUDGET=F"
     )

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line are strangers to each other. The first name under `onnxprune` is the room; `onnxprune` itself is its __init__.
 ORDER: Sequence[Sequence[str]] = (
     ("errors", "jsontext", "child", "watching"),
-    ("dimensions", "solvers", "schedules", "targets", "aiming", "executor", "journal"),
+    ("dimensions", "solvers", "schedules", "repairs", "targets", "aiming", "executor", "journal"),
     ("unification", "families"),
     ("model", "quantization"),
     ("weights", "destination"),
@@ -32,7 +32,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics", "consumers"),
     ("cut", "stamp", "gating", "permutation", "gemm"),
-    ("continuity", "liveness", "silenced"),
+    ("continuity", "liveness", "silenced", "regrowth"),
     ("lossless",),
     ("cost",),
     ("criteria", "allocators"),

@@ -12,11 +12,12 @@ from onnxprune import api
 from onnxprune.branches import branches_of, drop, silence
 from onnxprune.dependency import analyse
 from onnxprune.depth import Depth
-from onnxprune.errors import GateNotMet, UsageError, VerificationFailed
+from onnxprune.errors import GateNotMet, PassFailed, UsageError, VerificationFailed
 from onnxprune.model import Array, Edit, Model
 from onnxprune.runtime.session import Session
 from onnxprune.targets import Bound
 from onnxprune.testing import build
+from tests.commands import Commands
 
 BLOCKS = """
     x[N,5,6] -> y
@@ -201,6 +202,20 @@ def test_what_branches_have_no_use_for_is_refused(options: dict[str, Any], messa
     """Before anything is written."""
     with pytest.raises(UsageError, match=message):
         api.prune(quiet(), granularity="branch", rounds=0, **options)
+
+
+def test_a_model_that_does_not_run_on_the_samples(onnxprune: Commands, tmp_path: Path) -> None:
+    """It reads a table where there is no row; nothing is written."""
+    source, samples, out = tmp_path / "m.onnx", tmp_path / "x.npz", tmp_path / "o.onnx"
+    source.write_bytes(build("""
+        x[N,5] -> y
+        i = Cast<to=7>(x); h = Gather(T[4,8], i); a = MatMul(h, A[8,8]); g = Add(h, a); y = MatMul(g, V[8,3])
+    """).to_bytes())  # fmt: skip
+    np.savez(samples, x=np.full((8, 5), 9, np.float32))
+    ran = onnxprune("prune", source, "-o", out, "--granularity", "branch", "--calibration", samples, "--rounds", 0)
+    assert ran.code == PassFailed.exit_code
+    assert "branches cannot be ranked, the model does not run: " in " ".join(ran.err.split())
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["cifar10_resnet20", "cifar10_resnet20_bn"])

@@ -19,7 +19,9 @@ from onnxprune.passes.analyse import Analyse
 from onnxprune.passes.mask import Mask
 from onnxprune.passes.recover import Recover
 from onnxprune.recovery.leastsquares import Normal, solve
+from onnxprune.recovery.refitting import SOLVERS
 from onnxprune.recovery.rows import unfolding
+from onnxprune.repairs import FITTED
 from onnxprune.runtime.session import Session
 from onnxprune.testing import build
 from onnxprune.unit import Unit
@@ -105,6 +107,10 @@ def test_dead_and_equal_inputs_do_no_harm() -> None:
 @pytest.fixture
 def calibration(models: Path) -> str:
     return str(models / "cifar10_calibration.npz")
+
+
+def test_every_repair_by_name_is_there() -> None:
+    assert set(FITTED) == set(SOLVERS)
 
 
 @pytest.mark.parametrize("model", ["cifar10_resnet20", "cifar10_resnet20_bn"])

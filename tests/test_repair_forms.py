@@ -23,9 +23,9 @@ from onnxprune.recovery import with_weights
 from onnxprune.recovery.behind import Surroundings
 from onnxprune.recovery.reconstruct import Repaired, repaired
 from onnxprune.recovery.stored import Stored
+from onnxprune.runtime.change import Change
 from onnxprune.runtime.session import Session
 from onnxprune.silenced import silenced
-from onnxprune.runtime.change import Change
 from onnxprune.testing import build
 from onnxprune.unit import Recovery
 from onnxprune.weights import Weights

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from onnxprune.aiming import MOST, Shot, best, next_aim
 from onnxprune.errors import UsageError
@@ -85,18 +83,34 @@ def test_what_needs_a_table_of_time() -> None:
     assert not Targets.parse(["metric>=0.9", "macs=0.5"]).needs_latency
 
 
-@given(st.floats(0.2, 0.9), st.floats(0.7, 1.6), st.floats(-0.1, 0.3), st.integers(0, 1000))
-def test_a_measured_target_is_hit(asked: float, slope: float, offset: float, seed: int) -> None:
-    """Whatever straight line lies between what is predicted and what is measured, give or take 1 %, a few shots do."""
-    noise, shots = np.random.default_rng(seed), list[Shot]()
-    while (aim := next_aim(asked, 0.05, shots)) is not None:
-        measured = max(offset + slope * aim, 0.01) * noise.normal(1, 0.01)
-        shots.append(Shot(aim, measured, last=aim < 0.05))
-    reachable = max(offset + 0.05 * slope, 0.01) < asked * 0.93
-    enough = offset + slope > asked * 0.98
-    assert 1 <= len(shots) <= MOST
-    if reachable and enough:
-        assert 0.95 * asked <= shots[best(asked, shots)].measured <= asked
+def test_a_measured_target_is_hit() -> None:
+    """Whatever straight line lies between what is predicted and what is measured, give or take 1 %, a few shots do.
+
+    Noise may be against all of them: 1 in 10,000 may miss. On the average it takes less than three.
+    """
+    lines, missed, fired, reachable = np.random.default_rng(0), 0, 0, 0
+    for seed in range(20_000):
+        asked, slope, offset = lines.uniform([0.2, 0.7, -0.1], [0.9, 1.6, 0.3])
+        noise, shots = np.random.default_rng(seed), list[Shot]()
+        while (aim := next_aim(asked, 0.05, shots)) is not None:
+            measured = max(offset + slope * aim, 0.01) * noise.normal(1, 0.01)
+            shots.append(Shot(aim, measured, last=aim < 0.05))
+        assert 1 <= len(shots) <= MOST
+        if max(offset + 0.05 * slope, 0.01) < asked * 0.93 and offset + slope > asked * 0.98:
+            reachable += 1
+            fired += len(shots)
+            missed += not 0.95 * asked <= shots[best(asked, shots)].measured <= asked
+    assert reachable > 18_000
+    assert missed <= 1e-4 * reachable
+    assert fired < 3 * reachable
+
+
+def test_shots_that_come_nearer_from_one_side() -> None:
+    """Where starting a layer takes most of its time, all shots are too slow at first."""
+    shots = list[Shot]()
+    while (aim := next_aim(0.42, 0.05, shots)) is not None:
+        shots.append(Shot(aim, 0.28 + 1.46 * aim))
+    assert len(shots) == 3
 
 
 def test_shots_at_a_staircase() -> None:

@@ -98,6 +98,13 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What a repair may be fitted to."""
 
+STEPS: Mapping[str, Mapping[str, Any]] = {
+    f"{criterion}, {name}": {"criterion": criterion, "allocation": "global", "recover": "reconstruct", **how}
+    for criterion in ("l2", "obd")
+    for name, how in (("1 step", {}), ("3 steps", {"steps": 3}), ("3 steps, regrow", {"steps": 3, "regrow": True}))
+}
+"""Whether to prune in steps, and whether what is gone may come back."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -153,6 +160,7 @@ SHEETS: Mapping[str, Sheet] = {
         ),
         WEIGHTS,
     ),
+    "steps": Sheet(tuple(Row("cifar10_resnet20", amount) for amount in ("2x MACs", "1:4", "90%")), STEPS),
     "inputs": Sheet(
         tuple(
             Row(model, amount)

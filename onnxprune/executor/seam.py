@@ -4,7 +4,8 @@
 2. An item is taken from `items` when a worker is free for it, and not before: `items` may end early, because of a
    deadline, say.
 3. A worker that dies costs its item a retry, `RETRIES` at most. What then has no result is told at the end, by
-   `WorkerLost`, after the results of all others.
+   `WorkerLost`, after the results of all others. Where nobody is left to work, and nobody comes for a while, that is
+   an error (`PassFailed`) and no wait without end.
 4. What a function raises is raised here.
 5. Jobs with `device=True` go where times are measured: one at a time on one machine, on a cluster to the workers that
    advertise a resource `device`.

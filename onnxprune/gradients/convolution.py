@@ -113,9 +113,9 @@ def _enlarged(tape: Tape, slope: str, weight: str, window: Window) -> str:
 
 
 def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few: int, many: int) -> str:
-    """The slope of a kernel (O, C / groups, ...): the small image (`few` channels) times the shifted large one (`many`).
+    """The slope of a kernel (O, C / groups, ...): the small image (`few` channels) times the shifted large one.
 
-    (N, G, O / G, p) x (N, G, p, C / G k) summed over samples and positions p.
+    (N, G, O / G, p) x (N, G, p, C / G k) summed over samples and positions p. The large one has `many` channels.
     """
     rank, groups = len(window.kernel), window.groups
     if prod(window.kernel) > MOST or (tape.model.opsets.get("", 1) < STEPS and any(s != 1 for s in window.strides)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -12,16 +13,17 @@ from onnxprune.analysis import Analysis
 from onnxprune.model import Edit, Model
 from onnxprune.recovery.affine import affine
 from onnxprune.recovery.evidence import is_held_out
-from onnxprune.recovery.reconstruct import Repair, least_squares, repaired
+from onnxprune.recovery.reconstruct import Repair, Solver, least_squares, repaired
 from onnxprune.recovery.reselecting import reselecting
 from onnxprune.recovery.stepping import Feed
 from onnxprune.runtime.change import Change, change
 from onnxprune.runtime.isolated import Isolated
 from onnxprune.sparsity import Choice
 
-__all__ = ["Refitted", "refitted", "with_weights"]
+__all__ = ["SOLVERS", "Refitted", "refitted", "with_weights"]
 
 Array: TypeAlias = npt.NDArray[Any]
+SOLVERS: Mapping[str, Solver] = MappingProxyType({"reconstruct": least_squares, "norm": affine})
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def refitted(
     threads: int = 1,
     watch: Callable[[int, int], None] | None = None,
 ) -> Refitted:
-    """Refit `pruned`, which is `original` with weights silenced, by `method`; see `reconstruct`.
+    """Refit `pruned`, which is `original` with weights silenced, by a method of `SOLVERS`; see `reconstruct`.
 
     With `choices`, masks of weights are chosen anew by `reconstruct`; see `reselecting`.
 
     The whole models run in a child process. Errors: `RunFailed` where one does not run on the batches.
     """
     held = [batch for number, batch in enumerate(batches) if is_held_out(number, len(batches))] or list(batches)
-    solver = affine if method == "norm" else reselecting(choices) if choices else least_squares
+    solver = reselecting(choices) if choices and method == "reconstruct" else SOLVERS[method]
     with Isolated(threads=threads) as process:
         wanted = process.run(original.model.to_bytes(), held)
         before = change(wanted, process.run(pruned.model.to_bytes(), held))

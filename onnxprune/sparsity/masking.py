@@ -118,6 +118,7 @@ class _Selection:
 class _Job:
     """Everything that masking one weight needs."""
 
+    weights: Weights
     evidence: Evidence
     criterion: Criterion
     granularity: Granularity
@@ -137,7 +138,7 @@ class _Job:
 
     def solved(self, target: Target, sparsity: float) -> Array:
         """The new real weights, in the shape that they are stored in."""
-        own, real = target.layer, self.evidence.weights.real(target.weight)
+        own, real = target.layer, self.weights.real(target.weight)
         if self.criterion.solve is None:
             keep = self.selection(own)(self.importance(target), sparsity)
             return np.where(own.stored(keep), real, real.dtype.type(0))
@@ -183,12 +184,14 @@ def mask(
 ) -> Masking:
     """The model with the least important weights of `targets` set to zero.
 
+    `evidence` may have other values of the same weights (`regrowth`): it judges, and the model's own stay or go.
     `sparsity` counts over all weights that can be masked; a granularity that states its own (2:4) goes by that. `share`
     is how much of the way is gone, for a mask that is made in steps (`progress`).
     """
     if criterion.elements is None and criterion.solve is None:
         raise UsageError(f"--criterion {criterion.name!r} judges channels and has nothing to say of single weights")
-    job = _Job(evidence, criterion, granularity, per_output, share)
+    weights = Weights(analysis.model)
+    job = _Job(weights, evidence, criterion, granularity, per_output, share)
     reasons = {target.weight: job.why_not(target) for target in targets}
     possible = [target for target in targets if not reasons[target.weight]]
     asked = _asked(job, possible, sparsity, allocation, normalise)
@@ -196,12 +199,12 @@ def mask(
     for done, target in enumerate(targets):
         if watch is not None:
             watch(f"mask {target.weight}", done, len(targets))
-        before = evidence.weights.nonzeros(target.weight)
+        before = weights.nonzeros(target.weight)
         after, share = before, asked.get(target.weight, 0.0)
         if target.weight in asked:
-            stored = evidence.weights.stored(target.weight, job.solved(target, share))
+            stored = weights.stored(target.weight, job.solved(target, share))
             old = analysis.model.array(target.weight)
-            after = int(np.count_nonzero(stored != evidence.weights.stored(target.weight, np.zeros(old.shape))))
+            after = int(np.count_nonzero(stored != weights.stored(target.weight, np.zeros(old.shape))))
             if not np.array_equal(stored, old):
                 changed = True
                 updated = updated or criterion.solve is not None

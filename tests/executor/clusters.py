@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of Dask's command line, until the end of the block; it finds our code, and keeps its words."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+                   "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}  # fmt: skip
     command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=ROOT
@@ -39,7 +40,7 @@ def worker(address: str, *more: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def scheduler() -> Iterator[str]:
-    """A scheduler, and its address."""
+    """A scheduler, and its address; what killed two workers is given no third."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,9 +49,9 @@ def scheduler() -> Iterator[str]:
 
 
 @contextmanager
-def cluster(address: str, workers: int) -> Iterator[Dask]:
+def cluster(address: str, workers: int, patience: float = 30) -> Iterator[Dask]:
     """The client of a scheduler, once so many workers are there."""
-    executor = Dask(address)
+    executor = Dask(address, patience)
     try:
         deadline = time.monotonic() + 60
         while len(executor._known()) != workers:

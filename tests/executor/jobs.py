@@ -19,6 +19,10 @@ def process(_: int) -> int:
     return os.getpid()
 
 
+def own() -> int:
+    return os.getpid()
+
+
 def meet(folder_and_name: tuple[str, str, int]) -> str:
     """Return when `count` jobs are here at once."""
     folder, name, count = folder_and_name

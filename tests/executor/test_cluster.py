@@ -7,14 +7,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from onnxprune.errors import GateNotMet, UsageError
+from onnxprune.errors import GateNotMet, PassFailed, UsageError
 from onnxprune.executor import Dask, WorkerLost
 from tests.executor import jobs
-from tests.executor.clusters import cluster, scheduler, started, worker
+from tests.executor.clusters import cluster, scheduler, worker
 
 pytest.importorskip("distributed")
 
@@ -55,14 +56,50 @@ def test_nobody_measures(address: str) -> None:
 
 
 def test_an_item_that_kills_every_worker(address: str) -> None:
-    """The nanny starts workers anew; the item is given up, and named."""
-    with started("dask_worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--local-directory",
-                 "/tmp") as nanny, cluster(address, 1) as executor:  # fmt: skip
+    """The item is given up after two workers, and named; the last one goes on."""
+    with worker(address), worker(address), worker(address), cluster(address, 3) as executor:
+        found: dict[int, str] = {}
         with pytest.raises(WorkerLost, match="was given bad one") as lost:
-            list(executor.map(jobs.die, ["bad one", "well"]))
-        assert list(lost.value.items) == [0]
-        os.kill(nanny.pid, signal.SIGTERM)
-        nanny.wait()
+            found.update(executor.map(jobs.die, ["well", "bad one", "well, too"]))
+        assert list(lost.value.items) == [1]
+        assert found == {0: "well", 2: "well, too"}
+
+
+def test_a_cluster_whose_last_worker_is_lost(address: str) -> None:
+    """What came in before is there; then it is told, after seconds, and not waited for without end."""
+    found: dict[int, str] = {}
+    told = pytest.raises(PassFailed, match=r"no worker for 1 seconds, and 1 jobs wait .*: start one with 'dask worker")
+    with worker(address), cluster(address, 1, patience=1) as executor, told:
+        found.update(executor.map(jobs.die, ["well", "bad one", "well, too"]))
+    assert found == {0: "well"}
+
+
+def test_a_worker_that_comes_late(address: str, tmp_path: Path) -> None:
+    """The last worker is lost, and another comes in time: that costs a retry."""
+    with ExitStack() as workers:
+        workers.enter_context(worker(address))
+        executor = workers.enter_context(cluster(address, 1))
+        late = threading.Timer(0.5, lambda: workers.enter_context(worker(address)))
+        late.start()
+        assert dict(executor.map(jobs.die_once, ["well", str(tmp_path / "here")])) == {0: "well", 1: "died"}
+        late.join()
+
+
+def test_the_last_worker_that_measures_is_lost(address: str) -> None:
+    with worker(address), worker(address, "--resources", "device=1"), cluster(address, 2, patience=1) as executor:
+        with pytest.raises(PassFailed, match="no worker with a resource 'device' for 1 seconds"):
+            list(executor.map(jobs.die, ["bad one"], device=True))
+        assert dict(executor.map(jobs.square, [3])) == {0: 9}
+
+
+def test_a_scheduler_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scheduler() as found, worker(found), cluster(found, 1) as executor:
+        monkeypatch.setattr(executor._client, "_timeout", 1.0)  # seconds in which it tries to find it again
+        results = executor.map(jobs.square, range(100))
+        next(results)
+        os.kill(executor._client.run_on_scheduler(jobs.own), signal.SIGKILL)
+        with pytest.raises(PassFailed, match=r"scheduler at .* is gone"):
+            list(results)
 
 
 def test_a_cluster_without_workers_and_no_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
