@@ -4,7 +4,8 @@ The closed form refits one layer after the other, each given what is in front of
 readers miss. Here all of them do: the error is that of every tensor that a layer reads and of the outputs, against the
 original's (FitNets, Romero et al., arXiv 1412.6550; no labels), as a share of its energy, and weights take steps along
 its slopes (`gradients`): Adam (Kingma and Ba, arXiv 1412.6980), its step for each tensor a share of its root mean
-square, for a folded norm leaves tensors of all sizes, warmed up and brought to zero along a cosine. A zero of a mask
+square, for a folded norm leaves tensors of all sizes, and of the root of the error, for there is as far to go; warmed
+up and brought to zero along a cosine. A zero of a mask
 stays zero.
 
 What judges is the same error on held-out samples. The divergence of the outputs there would not do: a classifier is
@@ -38,7 +39,7 @@ Feed: TypeAlias = Mapping[str, Array]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 EPOCHS = 12  # passes over the samples
-RATE = 0.02  # a step, as a share of the root mean square of a tensor
+RATE = 0.06  # a step, as a share of the root mean square of a tensor, where the error is all of the energy
 WARM = 10  # steps until it is as long as that
 MOMENTS = (0.9, 0.99)  # how much of the first and second moments of slopes a step leaves
 
@@ -87,8 +88,10 @@ def jointly(
     Errors: `RunFailed` where a model does not run on the batches.
     """
     weights = _trainable(student.analysis)
+    if not weights:
+        return None
     targets = _Targets(original, student, batches, threads)
-    if not weights or not targets.taps:
+    if not targets.taps:
         return None
     model, shapes = student.analysis.model, student.analysis.shapes.shape
     slopes = slopes_of(model, shapes, weights, targets.taps)
@@ -99,12 +102,13 @@ def jointly(
     held = [k for k in range(len(batches)) if is_held_out(k, len(batches))] or fitted
     feeds = {k: targets.feed(k, slopes) for k in range(len(batches))}
     before = process.error([feeds[k] for k in held])
+    reach = RATE * before**0.5
     generator, total, done = np.random.default_rng(seed), epochs * len(fitted), 0
     for _ in range(epochs):
         for k in generator.permutation(fitted):
             if watch is not None:
                 watch(done, total)
-            process.step(feeds[k], min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2)
+            process.step(feeds[k], reach * min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2)
             done += 1
     return Joint(process.weights, before, process.error([feeds[k] for k in held]), epochs, slopes.stopped)
 
@@ -182,7 +186,7 @@ class _Steps:
         self._run = Session(slopes.model, Options(threads=threads)).run
         self.weights = {name: np.array(array) for name, array in weights.items()}
         self._free = {name: array != 0 for name, array in weights.items() if masked}
-        self._length = {name: RATE * float(np.sqrt(np.mean(np.square(array)))) for name, array in weights.items()}
+        self._length = {name: float(np.sqrt(np.mean(np.square(array)))) for name, array in weights.items()}
         self._means = {name: np.zeros_like(array) for name, array in weights.items()}
         self._squares = {name: np.zeros_like(array) for name, array in weights.items()}
         self._number = 0
@@ -194,7 +198,7 @@ class _Steps:
         return float(np.mean([sum(float(outputs[name]) for name in names) for outputs in made]))
 
     def step(self, feed: Feed, share: float) -> None:
-        """Go `share` of a full step along the slopes on one batch."""
+        """Go along the slopes on one batch, each tensor `share` of its root mean square."""
         outputs = self._run({**feed, **self.weights})
         self._number += 1
         first, second = (1 - moment**self._number for moment in MOMENTS)

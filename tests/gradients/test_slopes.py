@@ -25,7 +25,8 @@ GRAPHS = {
     " y = ConvTranspose<group=2>(h, W[4,3,2,2])",
     "more behind": "x[N,4,5,5] -> y\n"
     " y = ConvTranspose<strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(x, W[4,3,3,3])",
-    "transposed, same pads": "x[N,4,5,5] -> y\n y = ConvTranspose<auto_pad=\"SAME_LOWER\", strides=[2,2]>(x, W[4,3,3,3])",
+    "transposed, same pads": "x[N,4,5,5] -> y\n"
+    " y = ConvTranspose<auto_pad=\"SAME_LOWER\", strides=[2,2]>(x, W[4,3,3,3])",
     "transposed, upper": "x[N,4,5,5] -> y\n y = ConvTranspose<auto_pad=\"SAME_UPPER\", strides=[2,2]>(x, W[4,3,3,3])",
     "of a given size": "x[N,4,5,5] -> y\n y = ConvTranspose<output_shape=[10,9], strides=[2,2]>(x, W[4,3,3,3])",
     "of the largest size": "x[N,4,5,5] -> y\n y = ConvTranspose<output_shape=[11,10], strides=[2,2]>(x, W[4,3,3,3])",
@@ -41,7 +42,8 @@ GRAPHS = {
     "clip": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n r = Clip(h, -0.2, 0.6)\n y = Gemm(r, W[6,3])",
     "sigmoid": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n g = Sigmoid(h)\n m = Mul(h, g)\n y = Gemm(m, W[6,3])",
     "tanh": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n t = Tanh(h)\n s = HardSigmoid<alpha=0.3>(t)\n y = Gemm(s, W[6,3])",
-    "arithmetic": "x[N,5] -> y\n a = Gemm(x, A[5,4])\n b = Gemm(x, B[5,4])\n e = Exp(x)\n c = Sub(a, b)\n d = Mul(c, a)\n"
+    "arithmetic": "x[N,5] -> y\n a = Gemm(x, A["
+    "5,4])\n b = Gemm(x, B[5,4])\n e = Exp(x)\n c = Sub(a, b)\n d = Mul(c, a)\n"
     " s = Sigmoid(b)\n y = Div(d, s)",
     "broadcast": "x[N,4,3,3] -> y\n h = Conv(x, A[4,4,1,1])\n p = GlobalAveragePool(h)\n"
     " g = Conv(p, B[4,4,1,1])\n s = Sigmoid(g)\n m = Mul(h, s)\n y = Add(m, p)",
