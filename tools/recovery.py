@@ -35,11 +35,10 @@ import onnxprune
 from onnxprune.runtime.machine import this_machine
 from tools.page import written
 from tools.results import append, read
-from tools.subjects import METRICS, subject
+from tools.subjects import METRICS, SAMPLES, subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
-SAMPLES = 256
 
 AMOUNTS: Mapping[str, Mapping[str, Any]] = {
     "1.5x MACs": {"target": "macs=0.6667"},
@@ -195,8 +194,6 @@ class Cell:
 def measure(cell: Cell, assets: Path) -> Cell:
     """Prune once and judge."""
     who = subject(cell.model, assets)
-    count = len(who.calibration)
-    chosen = np.random.default_rng(cell.seed).choice(count, min(SAMPLES, count), replace=False)
     recipe = next(sheet.recipes[cell.recipe] for sheet in SHEETS.values() if cell.recipe in sheet.recipes)
     options: dict[str, Any] = {**AMOUNTS[cell.amount], **recipe}
     if cell.amount in (*MASKS, *DEPTH):
@@ -206,7 +203,7 @@ def measure(cell: Cell, assets: Path) -> Cell:
     if cell.amount in UNROUNDED:
         options["round_to"] = 1
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "train.npz"), x=who.calibration[chosen])
+        np.savez(Path(folder, "train.npz"), x=who.drawn(cell.seed))
         who = replace(who, calibration=who.calibration[:0])  # its memory is none of what is measured
         start = time.perf_counter()
         options.setdefault("calibration", str(Path(folder, "train.npz")))
@@ -232,6 +229,11 @@ def missing(known: Mapping[tuple[str, str, str, int], Cell], only: str, seeds: i
     ]
     wanted = [c for c in cells if re.search(only, f"{c.model} {c.amount} {c.recipe} {c.seed}")]
     return [c for c in wanted if c.key not in known]
+
+
+def results(path: Path) -> list[Cell]:
+    """What was measured before, by earlier states of this tool, too."""
+    return read(path, Cell, {"top1": "after"})
 
 
 def table(cells: Sequence[Cell], sheet: Sheet) -> str:
@@ -283,7 +285,7 @@ def main() -> None:
     if arguments.cell:
         print(json.dumps(asdict(measure(Cell(**json.loads(arguments.cell)), arguments.assets))))
         return
-    known = {cell.key: cell for cell in read(arguments.results, Cell, {"top1": "after"})}
+    known = {cell.key: cell for cell in results(arguments.results)}
     sheet = SHEETS[arguments.sheet]
     command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
     for cell in missing(known, arguments.only, arguments.seeds, sheet):

@@ -32,11 +32,12 @@ from onnxprune.model import Model
 from onnxprune.runtime.change import change
 from onnxprune.runtime.session import Options, Session
 
-__all__ = ["METRICS", "Judged", "Metric", "Subject", "logarithms", "perplexity", "subject"]
+__all__ = ["METRICS", "SAMPLES", "Judged", "Metric", "Subject", "logarithms", "perplexity", "subject"]
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 LETTERS = 256
+SAMPLES = 256
 PIXELS: Mapping[str, Callable[[Array], Array]] = {
     "squeezenet": lambda rgb: rgb[..., ::-1] - np.array([104, 117, 123], np.float32),
     "mobilenet": lambda rgb: rgb / 127.5 - 1,
@@ -81,6 +82,11 @@ class Subject:
     calibration: Array
     test: Samples
     metric: Metric
+
+    def drawn(self, seed: int) -> Array:
+        """`SAMPLES` of the calibration samples, by the seed: all of them, in another order, where there are fewer."""
+        count = len(self.calibration)
+        return self.calibration[np.random.default_rng(seed).choice(count, min(SAMPLES, count), replace=False)]
 
     def judge(self, model: Model) -> Judged:
         """What the model is worth beside the original."""
