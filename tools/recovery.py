@@ -25,7 +25,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +195,6 @@ class Cell:
 
 def measure(cell: Cell, assets: Path) -> Cell:
     """Prune once and judge."""
-    who = subject(cell.model, assets)
     recipe = next(sheet.recipes[cell.recipe] for sheet in SHEETS.values() if cell.recipe in sheet.recipes)
     options: dict[str, Any] = {**AMOUNTS[cell.amount], **recipe}
     if cell.amount in (*MASKS, *DEPTH):
@@ -203,17 +204,26 @@ def measure(cell: Cell, assets: Path) -> Cell:
     if cell.amount in UNROUNDED:
         options["round_to"] = 1
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "train.npz"), x=who.drawn(cell.seed))
-        who = replace(who, calibration=who.calibration[:0])  # its memory is none of what is measured
+        train = Path(folder, "train.npz")
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # so that its memory is none of what is measured
+            path = apart.submit(_draw, cell, assets, train).result()
         start = time.perf_counter()
-        options.setdefault("calibration", str(Path(folder, "train.npz")))
-        found = onnxprune.prune(who.path, rounds=0, seed=cell.seed, best_effort=True, **options)
+        options.setdefault("calibration", str(train))
+        found = onnxprune.prune(path, rounds=0, seed=cell.seed, best_effort=True, **options)
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     reached = next(iter(found.report.targets.values()), (0.0, 0.0))[1]
+    who = subject(cell.model, assets)
     judged = who.judge(found.model)
     return replace(cell, metric=who.metric.name, before=judged.before, after=judged.after, kl=judged.kl,
                    reached=reached, seconds=seconds, memory=memory)  # fmt: skip
+
+
+def _draw(cell: Cell, assets: Path, file: Path) -> Path:
+    """Write the calibration samples of a cell into a file; what the model's is."""
+    who = subject(cell.model, assets)
+    np.savez(file, x=who.drawn(cell.seed))
+    return who.path
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
