@@ -266,7 +266,7 @@ def table(cells: Sequence[Cell], sheet: Sheet) -> str:
         last = next(part for part in reversed(parts) if part)
         digits = METRICS[last[0].metric].digits
         shown = [
-            f"{_spread([c.after for c in part], digits)} | {_spread([c.kl for c in part if c.kl >= 0], 3)}"
+            f"{_spread([c.after for c in part], digits)} | {_divergences([c.kl for c in part if c.kl >= 0])}"
             for part in parts
         ]
         cost = f"{statistics.mean(c.seconds for c in last):.0f} | {max(c.memory for c in last):.2f}"
@@ -280,6 +280,10 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _divergences(values: Sequence[float]) -> str:
+    return _spread(values, 3 if max(values, default=0.0) >= 0.01 else 5)
 
 
 def main() -> None:
