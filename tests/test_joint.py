@@ -95,7 +95,7 @@ def test_nothing_is_learnt_where_nothing_can_be() -> None:
     "options",
     [
         {"target": "macs=0.6", "round_to": "1", "granularity": "channel", "criterion": "l2", "allocation": "uniform"},
-        {"granularity": "2:4", "criterion": "l1"},
+        {"granularity": "1:4", "criterion": "l1"},
         {"granularity": "branch", "sparsity": 0.2},
     ],
 )
