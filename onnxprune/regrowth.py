@@ -39,7 +39,10 @@ def regrown(original: Analysis, pruned: Analysis) -> Analysis:
         if twin is None or not weights.is_known(layer.weight):
             continue
         before, now = original.model.array(twin.weight), pruned.model.array(layer.weight)
-        whole = np.where(weights.real(layer.weight) == 0, before, now)
+        silent = weights.real(layer.weight) == 0
+        if before.shape != now.shape or silent.size % now.size:
+            continue
+        whole = np.where(silent.reshape(*now.shape, -1).all(axis=-1), before, now)  # several may share a byte
         if not np.array_equal(whole, now):
             edit.replace(layer.weight, whole)
     return analyse(edit.done(), pruned.shapes.sizes, allow=pruned.allow, prober=pruned.prober)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from onnxprune.errors import UsageError
 
-__all__ = ["REGROW", "SCHEDULES", "share"]
+__all__ = ["SCHEDULES", "share"]
 
 SCHEDULES = ("linear", "cubic")
-REGROW = "Let what went in an earlier step come back in a later one, where it is worth more than what stays."
 
 
 def share(step: int, steps: int, schedule: str) -> float:

@@ -160,6 +160,7 @@ class Unit:
     targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # asked and reached, by budget
     aims: Mapping[str, float] = field(default_factory=dict)  # what was asked of the predicted costs, by budget
     step: int = 1  # of a pruning in several steps
+    regrow: bool = False  # whether what went in an earlier step may come back
     attempts: tuple[Attempt, ...] = ()  # at a target that can only be measured
     lever: Lever | None = None  # where only a metric bounds what goes
     options: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # each pass of the pipeline, and what it was asked for

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from onnxprune.errors import GateNotMet, UsageError
 from onnxprune.passmanager import option
-from onnxprune.schedules import REGROW, SCHEDULES, share
+from onnxprune.schedules import SCHEDULES, share
 from onnxprune.unit import Unit
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Mask:
     embeddings: bool = option(False, "Masks: set weights of embeddings to zero, too.")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
-    regrow: bool = option(False, REGROW)
     schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
@@ -70,7 +69,7 @@ class Mask:
         from onnxprune.sparsity import chosen, granularity_of, mask, skipped
 
         assert unit.analysis is not None
-        back = unit.original if self.regrow else None
+        back = unit.original if unit.regrow else None
         known = back or unit.analysis
         targets = chosen(known, self.include, self.exclude, skipped(self.skip), self.embeddings)
         criterion, form = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
+from onnxprune.errors import UsageError
 from onnxprune.passmanager import option
-from onnxprune.schedules import REGROW
 from onnxprune.unit import Unit
 from onnxprune.watching import Watch
 
@@ -40,7 +40,6 @@ class Score:
 
     criterion: str = option("auto", "What makes an index or a weight important; see docs/criteria.md.", "NAME")
     aggregate: str = option("mean", "How the sites of a group become one score.", choices=AGGREGATIONS)
-    regrow: bool = option(False, REGROW)
     normalise: str = option("mean", "What each site's scores are divided by.", choices=NORMALISATIONS)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
@@ -57,6 +56,9 @@ class Score:
         assert unit.analysis is not None
         original = unit.original or unit.analysis
         criterion = resolved(self.criterion, unit.has_data, "channels")
+        if unit.regrow and criterion_of(criterion).data == "runs":
+            raise UsageError(f"--regrow: {criterion!r} runs the model as it is, in which what is gone has no effect; "
+                             "choose a criterion such as obd or l2")  # fmt: skip
         judged = unit.analysis
         if criterion_of(criterion).data != "weights":
             judged = stand_in(judged, unit.shift)
@@ -67,7 +69,7 @@ class Score:
             runs=lambda analysis, samples: divergence_of(analysis, samples, **own), **own,
         )  # fmt: skip
         unit = replace(unit, statistics=evidence.statistics if now is judged else None)
-        if self.regrow and now is not judged:
+        if unit.regrow and now is not judged:
             evidence = replace(evidence, analysis=regrown(original, now))
         scores = score(evidence, criterion, aggregate=self.aggregate, normalise=self.normalise)
         notes = unit.notes
@@ -76,7 +78,7 @@ class Score:
             names = ", ".join(scores.missing[:4]) + (", ..." if len(scores.missing) > 4 else "")
             scores, notes = scores.filled(score(evidence, FALLBACK)), (*notes, note + names)
         if now is not judged:
-            scores = _lasting(unit, evidence.analysis, scores, self.regrow)
+            scores = _lasting(unit, evidence.analysis, scores, unit.regrow)
         return replace(unit, scores=scores, notes=notes)
 
 

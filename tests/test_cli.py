@@ -469,7 +469,7 @@ def test_help_lists_options_by_pass(onnxprune: Commands) -> None:
     shown = onnxprune("prune", "--help").out
     sections = [line.removesuffix(":") for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
     assert sections == ["Options", *(f"Pass {name}" for name in ("analyse", "calibrate", "select", "score", "sense",
-                        "allocate", "recover", "profile", "permute", "mask", "gemm")), "Several passes"]  # fmt: skip
+                        "allocate", "recover", "repeat", "profile", "permute", "mask", "gemm")), "Several passes"]  # fmt: skip
 
 
 def test_progress_is_shown_on_a_terminal_alone(tiny: Path) -> None:
