@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["FITTED", "METHODS"]
 
-FITTED = ("norm", "reconstruct")  # those that are fitted to samples
+FITTED = ("norm", "reconstruct", "joint")  # those that are fitted to samples
 METHODS = ("auto", "none", *FITTED, "merge")

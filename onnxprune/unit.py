@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from onnxprune.model import Model
     from onnxprune.objective import Objective
     from onnxprune.plan import Plan
-    from onnxprune.recovery import Repair, Shift
+    from onnxprune.recovery import Repair, Shift, Together
     from onnxprune.runtime.change import Change
     from onnxprune.runtime.timing import Timing
     from onnxprune.sparsity import Masking, Reordering
     from onnxprune.statistics import Statistics
     from onnxprune.verification import Verdict
+
+NAMED = 3  # layers that are named, of each reason
+MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 __all__ = ["Attempt", "Dropping", "Evaluation", "Lever", "Recovery", "Unit"]
 
@@ -55,7 +58,8 @@ class Recovery:
 
     Both are None without samples. `repairs` are the layers that were refitted, `folded` counts indices that were merged
     into another; `taken` is false where nothing was better off, so that nothing was changed. `left` says by name of
-    each layer behind a cut or a mask that cannot be refitted why.
+    each layer behind a cut or a mask that cannot be refitted why. `together` is what
+    refitting all of them at once did.
     """
 
     method: str
@@ -65,6 +69,39 @@ class Recovery:
     folded: int = 0
     taken: bool = True
     left: Mapping[str, str] = field(default_factory=dict)
+    together: Together | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What a repair achieved, in sentences."""
+        before, after = self.before, self.after
+        if before is None or after is None:
+            return (f"folded {self.folded} indices into others that are like them",) if self.folded else ()
+        change = f"from {before.relative:.3g} to {after.relative:.3g}"
+        if not self.taken:
+            return (f"not repaired: the relative error on held-out samples would have gone {change}",)
+        layers = sum(repair.kept for repair in self.repairs)
+        told = [f"repaired {layers} layers: the relative error of the outputs on held-out samples went {change}"]
+        if self.together is not None:
+            told.extend(self.together.told)
+        if self.left:
+            told.append(f"not repaired: {_left(self.left)}")
+        if after.relative <= MUCH:
+            return tuple(told)
+        loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
+        return *told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
+
+
+def _left(left: Mapping[str, str]) -> str:
+    """How many layers were changed and not refitted, and which, by reason."""
+    by: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by.setdefault(reason, []).append(name)
+    parts = []
+    for reason, names in by.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        parts.append(f"{', '.join(repr(name) for name in names[:NAMED])}{more}: {reason}")
+    return f"{len(left)} {'layer' if len(left) == 1 else 'layers'} ({'; '.join(parts)})"
 
 
 @dataclass(frozen=True, slots=True)

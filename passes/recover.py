@@ -1,4 +1,4 @@
-"""recover: repair what pruning broke, in closed form, on calibration samples or from weights alone."""
+"""recover: repair what pruning broke, on calibration samples or from weights alone."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ NO_DATA = (
     "hundred inputs without labels, to keep far more accuracy"
 )
 NORMS = "; its batch norms tell what real inputs are like, so --calibration synthetic helps, too, and needs none"
-NAMED = 3  # layers that are named, of each reason
-MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 
 @dataclass(frozen=True)
 class Recover:
     """Gives the weights that stay new values, so that the pruned model is nearer to the original.
 
-    `reconstruct` refits every layer behind a cut by least squares (He et al. 2017), `norm` its scale and bias alone,
-    `merge` folds what goes into what is like it, without data. What is repaired is the original with silent weights,
-    so what follows is proven of it as ever. A repair is taken only if held-out samples are better off.
+    `reconstruct` refits every layer behind a cut by least squares (He et al. 2017), `joint` then all of them together
+    by slopes, `norm` scale and bias alone, `merge` folds what goes into what is like it, without data. What is repaired
+    is the original with silent weights, so what follows is proven of it as ever. A repair is taken only if held-out
+    samples are better off.
     """
 
     name: ClassVar[str] = "recover"
     needs: ClassVar[frozenset[str]] = frozenset({"analysis"})
     gives: ClassVar[frozenset[str]] = frozenset({"analysis"})
 
-    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what the data allow.", choices=METHODS)
+    recover: str = option(
+        "auto", "Repair: reconstruct, joint, norm, merge, none, or what the data allow.", choices=METHODS
+    )
     from_noise: bool = option(False, "Repair on random samples, too, although that makes most models worse.")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
@@ -62,13 +63,29 @@ class Recover:
             more = NORMS if note and cut_something and norms_of(original) else ""
             return replace(unit, notes=(*unit.notes, *(f"{said}{more}" for said in note if cut_something)))
         values, recovery = self._repaired(unit, method, original)
-        notes = (*unit.notes, *note, *_told(recovery))
+        notes = (*unit.notes, *note)
         if not recovery.taken or not values:
-            return replace(unit, recovery=recovery, notes=notes)
+            return replace(unit, recovery=recovery, notes=(*notes, *recovery.told))
         model = with_weights(analysis.model, values)
         again = analyse(model, analysis.shapes.sizes, allow=analysis.allow, prober=analysis.prober)
-        masking = None if unit.masking is None else unit.masking.repaired(model)
+        if self.recover in ("auto", "joint") and method == "reconstruct" and not unit.shift:
+            again, recovery = self._together(unit, original, again, recovery)
+        masking = None if unit.masking is None else unit.masking.repaired(again.model)
+        notes = (*notes, *recovery.told)
         return replace(unit, analysis=again, original=original, masking=masking, recovery=recovery, notes=notes)
+
+    def _together(
+        self, unit: Unit, original: Analysis, again: Analysis, recovery: Recovery
+    ) -> tuple[Analysis, Recovery]:
+        from onnxprune.recovery import together
+
+        assert unit.samples is not None
+        found = together(
+            original, again, unit.plan, unit.dropped, list(unit.samples.batches(BATCH)),
+            masked=unit.masking is not None, asked=self.recover == "joint", seed=self.seed, threads=self.threads,
+            watch=lambda n, of: unit.watch("refit layers together", n, of),
+        )  # fmt: skip
+        return found.analysis, replace(recovery, after=found.after or recovery.after, together=found)
 
     def _method(self, unit: Unit) -> tuple[str, tuple[str, ...]]:
         """What to do, and what a user should know of that."""
@@ -81,7 +98,7 @@ class Recover:
             raise UsageError("--recover merge folds channels into each other, and here no channel is left out; give "
                              "--calibration for --recover reconstruct")  # fmt: skip
         if self.recover != "auto":
-            return self.recover, ()
+            return "reconstruct" if self.recover == "joint" else self.recover, ()
         if unit.samples is not None and not noise:
             return "reconstruct", ()
         return "none", (NO_DATA,)
@@ -113,33 +130,3 @@ class Recover:
         return put_back(found.values, unit.shift), Recovery(
             method, found.before, found.after, found.repairs, taken=found.better, left=found.left
         )
-
-
-def _told(recovery: Recovery) -> tuple[str, ...]:
-    """What a repair achieved, in sentences."""
-    before, after = recovery.before, recovery.after
-    if before is None or after is None:
-        return (f"folded {recovery.folded} indices into others that are like them",) if recovery.folded else ()
-    change = f"from {before.relative:.3g} to {after.relative:.3g}"
-    if not recovery.taken:
-        return (f"not repaired: the relative error on held-out samples would have gone {change}",)
-    layers = sum(repair.kept for repair in recovery.repairs)
-    told = [f"repaired {layers} layers: the relative error of the outputs on held-out samples went {change}"]
-    if recovery.left:
-        told.append(f"not repaired: {_left(recovery.left)}")
-    if after.relative <= MUCH:
-        return tuple(told)
-    loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
-    return *told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
-
-
-def _left(left: Mapping[str, str]) -> str:
-    """How many layers were changed and not refitted, and which, by reason."""
-    by: dict[str, list[str]] = {}
-    for name, reason in left.items():
-        by.setdefault(reason, []).append(name)
-    parts = []
-    for reason, names in by.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        parts.append(f"{', '.join(repr(name) for name in names[:NAMED])}{more}: {reason}")
-    return f"{len(left)} {'layer' if len(left) == 1 else 'layers'} ({'; '.join(parts)})"

@@ -35,7 +35,7 @@ class Sense:
     allocation: str = option("auto", "How much to take from where; see docs/allocation.md.", "NAME")
     objective: str = option("auto", "What a trial loses: how far outputs are, what no linear map of them tells, how "
                             "far they are once repaired, or the metric of --evaluate.", choices=OBJECTIVES)  # fmt: skip
-    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what the data allow.", choices=METHODS)
+    recover: str = option("auto", "Repair: reconstruct, norm, merge, none, or what data allow.", choices=METHODS)
     target: tuple[str, ...] = option(
         (), "What may stay: macs=0.5, latency=4ms, size=2MB, memory=0.5, params=0.3; metric>=0.9.", "BUDGET=F"
     )
@@ -104,7 +104,7 @@ class Sense:
                 del needs["curves"]
         if self.objective != "auto":
             needs = dict.fromkeys(needs, self.objective)
-        elif self.recover not in ("auto", "reconstruct"):  # a trial as what will be written
+        elif self.recover not in ("auto", "reconstruct", "joint"):  # a trial as what will be written
             needs = {what: "outputs" if loss == "repaired" else loss for what, loss in needs.items()}
         return needs, *(effort or (MOST, POINTS))
 

@@ -42,7 +42,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("data",),
     ("evaluation",),
     ("runtime",),
-    ("trials", "calibration", "noise", "unexplained"),
+    ("trials", "calibration", "noise", "unexplained", "gradients"),
     ("verification", "probing", "divergence", "recovery", "latency"),
     ("objective", "prediction", "depth"),
     ("unit", "benchmark", "front", "curves"),

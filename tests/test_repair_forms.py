@@ -17,16 +17,17 @@ from onnxprune.dependency import Analysis, analyse
 from onnxprune.layers import layers_of
 from onnxprune.model import Edit, Model
 from onnxprune.model.segment import Segments
-from onnxprune.passes.recover import _left
 from onnxprune.plan import Plan
 from onnxprune.quantization import quantized_operands
 from onnxprune.recovery import with_weights
 from onnxprune.recovery.behind import Surroundings
 from onnxprune.recovery.reconstruct import Repaired, repaired
 from onnxprune.recovery.stored import Stored
+from onnxprune.runtime.change import Change
 from onnxprune.runtime.session import Session
 from onnxprune.silenced import silenced
 from onnxprune.testing import build
+from onnxprune.unit import Recovery
 from onnxprune.weights import Weights
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -272,8 +273,9 @@ def test_what_cannot_be_refitted_is_told() -> None:
 
 def test_what_is_told_is_short() -> None:
     """Layers of one reason together, three of them by name."""
-    told = _left({"a": "why", "b": "why", "c": "why", "d": "why", "e": "other"})
-    assert told == "5 layers ('a', 'b', 'c' and 1 more: why; 'e': other)"
+    left = {"a": "why", "b": "why", "c": "why", "d": "why", "e": "other"}
+    told = Recovery("reconstruct", Change(1.0, None, "y"), Change(0.1, None, "y"), left=left).told
+    assert told[1:] == ("not repaired: 5 layers ('a', 'b', 'c' and 1 more: why; 'e': other)",)
 
 
 def test_half_floats_do_not_overflow() -> None:

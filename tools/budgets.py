@@ -25,8 +25,9 @@ import onnxprune
 from onnxprune.errors import GateNotMet
 from onnxprune.runtime.machine import this_machine
 from tools.page import written
-from tools.recovery import ASSETS, SAMPLES, images
+from tools.recovery import ASSETS
 from tools.results import append, read
+from tools.subjects import subject
 
 MODELS = ("cifar10_resnet20", "cifar10_resnet56", "mobilenet_v1_0.5_160", "squeezenet1.0_deepcompression")
 SHARES = (0.75, 0.5)
@@ -55,18 +56,16 @@ class Cell:
 
 def measured(cell: Cell, assets: Path) -> Cell:
     """Prune twice, with repair and without."""
-    train, _, test, labels = images(cell.model, assets)
-    chosen = np.random.default_rng(0).choice(len(train), min(SAMPLES, len(train)), replace=False)
-    path = assets / "models" / f"{cell.model}.onnx"
+    who = subject(cell.model, assets)
+    assert who.test.labels is not None
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "train.npz"), x=train[chosen])
-        np.savez(Path(folder, "test.npz"), x=test, labels=labels)
-        del train
+        np.savez(Path(folder, "train.npz"), x=who.drawn(0))
+        np.savez(Path(folder, "test.npz"), x=next(iter(who.test.arrays.values())), labels=who.test.labels)
         found = []
         for recover in ("auto", "none"):
             start = time.perf_counter()
             report = onnxprune.prune(
-                path, target=f"latency={cell.share}", allocation=cell.allocation, recover=recover, best_effort=True,
+                who.path, target=f"latency={cell.share}", allocation=cell.allocation, recover=recover, best_effort=True,
                 calibration=str(Path(folder, "train.npz")), evaluate=str(Path(folder, "test.npz")),
             ).report  # fmt: skip
             found.append((report, time.perf_counter() - start))

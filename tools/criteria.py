@@ -52,6 +52,7 @@ from onnxprune.runtime.session import Options, Session
 from onnxprune.unit import Unit
 from tools.page import written
 from tools.results import append, read, rewrite
+from tools.subjects import logarithms, perplexity
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
@@ -88,10 +89,10 @@ class Subject:
     def judge(self, cell: Cell, model: Model) -> Cell:
         """The cell with the metric, and where that is top-1 how the scores go with the original's, as above."""
         if self.metric == "perplexity":
-            return replace(cell, value=self._perplexity(model))
+            return replace(cell, value=perplexity({"": self._scores(model)}, {}, self.test))
         scores, before = self._scores(model), self._scores_before
         assert self.test.labels is not None
-        p, q = (_logarithms(values) for values in (before, scores))
+        p, q = (logarithms(values) for values in (before, scores))
         a, b = (values - values.mean(axis=0) for values in (before, scores))
         size = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
         return replace(
@@ -108,22 +109,6 @@ class Subject:
     def _scores(self, model: Model) -> npt.NDArray[np.float64]:
         run = Session(model.to_bytes(), Options(threads=1)).run
         return np.concatenate([np.asarray(next(iter(run(f).values())), np.float64) for f in self.test.batches(64)])
-
-    def _perplexity(self, model: Model) -> float:
-        run = Session(model.to_bytes(), Options(threads=1)).run
-        lost, count = 0.0, 0
-        for feed in self.test.batches(12):
-            (ids,) = feed.values()
-            chances = _logarithms(np.asarray(next(iter(run(feed).values())), np.float64)[:, :-1])
-            lost -= float(np.take_along_axis(chances, ids[:, 1:, None], axis=-1).sum())
-            count += ids[:, 1:].size
-        return float(np.exp(lost / count))
-
-
-def _logarithms(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scores of the last axis as logarithms of probabilities."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 @cache

@@ -3,18 +3,18 @@
     python -m tools.recovery [--sheet NAME] [--only REGEX] [--results FILE] [--seeds 3] [--write docs/benchmarks.md]
 
 A sheet (`SHEETS`) is a table. Each row is a model and how much of it goes, each column a recipe: options of `onnxprune
-prune`. A cell is the mean over `--seeds` draws of 256 unlabelled training images, with their standard deviation; a
-recipe that names its own calibration, or none, gets no image. Each run is a process of its own, so that its seconds and
-its peak memory are its own; what it found is put into FILE (JSON, a line each) at once and not measured again.
+prune`. A cell is the mean over `--seeds` draws of 256 unlabelled training samples (all of them, in another order, where
+there are fewer), with their standard deviation; a recipe that names its own calibration, or none, gets none. Each run
+is a process of its own, so that its seconds and its peak memory are its own; what it found is put into FILE (JSON, a
+line each) at once and not measured again.
 
-Data: CIFAR-10 from `--assets` (lossless training and test images); ImageNet models there are judged on 500 images, of
-which every other one calibrates, so 250 calibrate and 250 judge.
+Data and metrics are those of `tools/subjects.py`; a metric stands in the row's second column. KL is to the original, in
+nats for each decision (an image, a token, a byte), and empty where the outputs are no chances.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import resource
@@ -25,27 +25,22 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import onnxprune
-from onnxprune.data import load
-from onnxprune.evaluation import top1_of
-from onnxprune.model import Model
-from onnxprune.runtime.change import change
 from onnxprune.runtime.machine import this_machine
-from onnxprune.runtime.session import Options, Session
 from tools.page import written
 from tools.results import append, read
+from tools.subjects import METRICS, SAMPLES, subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
-SAMPLES = 256
-Array = npt.NDArray[Any]
 
 AMOUNTS: Mapping[str, Mapping[str, Any]] = {
     "1.5x MACs": {"target": "macs=0.6667"},
@@ -130,7 +125,14 @@ ROWS = (
     Row("cifar10_resnet56", "0.75x latency, by depth"),
     *(
         Row(model, amount)
-        for model in ("mobilenet_v1_0.5_160", "mobilenet_v2_1.0_224", "squeezenet1.0_deepcompression")
+        for model in (
+            "mobilenet_v1_0.5_160",
+            "mobilenet_v2_1.0_224",
+            "squeezenet1.0_deepcompression",
+            "fastestdet",
+            "stories260k_llama",
+            "byte_sb_bidi_lstm",
+        )
         for amount in ("2:4", "1.3x MACs", "1.5x MACs", "0.75x latency")
     ),
 )
@@ -174,18 +176,21 @@ SHEETS: Mapping[str, Sheet] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: top-1 and KL divergence to the original (nats) on the test images, wall seconds, peak memory in GiB."""
+    """One run: the metric of the original and of what became of it, KL divergence to the original (nats; -1 where the
+    outputs are no chances), what the target came to, wall seconds, peak memory in GiB.
+    """
 
     model: str
     amount: str
     recipe: str
     seed: int
-    top1: float = 0.0
+    after: float = 0.0
     before: float = 0.0
     kl: float = 0.0
     reached: float = 0.0
     seconds: float = 0.0
     memory: float = 0.0
+    metric: str = "top-1"
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -196,44 +201,8 @@ class Cell:
 # -- one run ----------------------------------------------------------------------------------------------------------
 
 
-def images(model: str, assets: Path) -> tuple[Array, Array, Array, Array]:
-    """Inputs and labels to calibrate with, then to judge with, as the model wants them."""
-    if model.startswith("cifar10"):
-        found = np.load(assets / "data" / "cifar10_lossless.npz")
-        mean, std = (np.array(v, np.float32) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-        train, test = (
-            np.ascontiguousarray(((found[part].astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
-            for part in ("x_train", "x_test")
-        )
-        return train, np.zeros(len(train), np.int64), test, found["y_test"].astype(np.int64)
-    from PIL import Image
-
-    found = np.load(assets / "data" / "imagenet500.npz")
-    shape = Model.load(assets / "models" / f"{model}.onnx").inputs[0].shape
-    assert shape is not None
-    size = shape[-1]
-    assert isinstance(size, int)
-    rows = []
-    for start, end in zip(found["off"], [*found["off"][1:], len(found["jpg"])], strict=False):
-        if start == end:
-            continue
-        image = Image.open(io.BytesIO(found["jpg"][start:end].tobytes())).convert("RGB").crop((16, 16, 240, 240))
-        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
-        if model.startswith("squeezenet"):
-            pixels = pixels[..., ::-1] - np.array([104, 117, 123], np.float32)
-        else:
-            pixels = pixels / 127.5 - 1
-        rows.append(pixels.transpose(2, 0, 1))
-    x, y = np.stack(rows), found["label"].astype(np.int64)[: len(rows)]
-    y = y + 1 if model.startswith("mobilenet") else y  # class 0 is the background there
-    return x[::2], y[::2], x[1::2], y[1::2]
-
-
 def measure(cell: Cell, assets: Path) -> Cell:
     """Prune once and judge."""
-    train, _, test, labels = images(cell.model, assets)
-    chosen = np.random.default_rng(cell.seed).choice(len(train), min(SAMPLES, len(train)), replace=False)
-    path = assets / "models" / f"{cell.model}.onnx"
     recipe = next(sheet.recipes[cell.recipe] for sheet in SHEETS.values() if cell.recipe in sheet.recipes)
     options: dict[str, Any] = {**AMOUNTS[cell.amount], **recipe}
     if cell.amount in (*MASKS, *DEPTH):
@@ -243,31 +212,26 @@ def measure(cell: Cell, assets: Path) -> Cell:
     if cell.amount in UNROUNDED:
         options["round_to"] = 1
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "train.npz"), x=train[chosen])
-        np.savez(Path(folder, "test.npz"), x=test, labels=labels)
-        del train
+        train = Path(folder, "train.npz")
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # so that its memory is none of what is measured
+            path = apart.submit(_draw, cell, assets, train).result()
         start = time.perf_counter()
-        options.setdefault("calibration", str(Path(folder, "train.npz")))
+        options.setdefault("calibration", str(train))
         found = onnxprune.prune(path, rounds=0, seed=cell.seed, best_effort=True, **options)
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        model = Model.load(path)
-        samples = load(str(Path(folder, "test.npz")), model.inputs)
-        runs = [Session(m.to_bytes(), Options(threads=1)).run for m in (model, found.model)]
-        before, after = (top1_of(run, samples) for run in runs)
-        outputs = [[_logarithms(run(feed)) for feed in samples.batches(64)] for run in runs]
-    kl = change(*outputs).divergence
     reached = next(iter(found.report.targets.values()), (0.0, 0.0))[1]
-    return Cell(*cell.key, 100 * after, 100 * before, -1.0 if kl is None else kl, reached, seconds, memory)
+    who = subject(cell.model, assets)
+    judged = who.judge(found.model)
+    return replace(cell, metric=who.metric.name, before=judged.before, after=judged.after, kl=judged.kl,
+                   reached=reached, seconds=seconds, memory=memory)  # fmt: skip
 
 
-def _logarithms(outputs: Mapping[str, Any]) -> dict[str, Array]:
-    """The scores of a model; where they are probabilities, their logarithms, which a softmax makes the same again."""
-    name, values = next(iter(outputs.items()))
-    wide = np.asarray(values, np.float64).reshape(len(values), -1)
-    if (wide >= 0).all() and np.abs(wide.sum(axis=1) - 1).max() < 1e-3:
-        wide = np.log(np.maximum(wide, 1e-12))
-    return {name: wide}
+def _draw(cell: Cell, assets: Path, file: Path) -> Path:
+    """Write the calibration samples of a cell into a file; what the model's is."""
+    who = subject(cell.model, assets)
+    np.savez(file, x=who.drawn(cell.seed))
+    return who.path
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
@@ -285,26 +249,36 @@ def missing(known: Mapping[tuple[str, str, str, int], Cell], only: str, seeds: i
     return [c for c in wanted if c.key not in known]
 
 
+def results(path: Path) -> list[Cell]:
+    """What was measured before, by earlier states of this tool, too."""
+    return read(path, Cell, {"top1": "after"})
+
+
 def table(cells: Sequence[Cell], sheet: Sheet) -> str:
-    """One row for each model and amount: top-1 and KL of each recipe, and the cost of the last."""
+    """One row for each model and amount: metric and KL of each recipe, and the cost of the last."""
     recipes = tuple(sheet.recipes)
     found: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         found[cell.model, cell.amount, cell.recipe].append(cell)
     lines = [
-        f"{this_machine()}; {SAMPLES} calibration images at most; top-1 in percent, KL in nats, over draws of them.",
+        f"{this_machine()}; {SAMPLES} calibration samples at most; in brackets the metric of the original; top-1, F1 "
+        "and relative L2 in percent, KL in nats, over draws of the samples.",
         "",
-        f"| model | what goes | asked | {' | '.join(f'{r}: top-1 | KL' for r in recipes)} | seconds | GiB |",
-        "|---" * (5 + 2 * len(recipes)) + "|",
+        f"| model | metric | what goes | asked | {' | '.join(f'{r} | KL' for r in recipes)} | seconds | GiB |",
+        "|---" * (6 + 2 * len(recipes)) + "|",
     ]
     for row in sheet.rows:
         parts = [found.get((row.model, row.amount, recipe), []) for recipe in recipes]
         if not any(parts):
             continue
-        shown = [f"{_spread([c.top1 for c in part])} | {_spread([c.kl for c in part], 3)}" for part in parts]
         last = next(part for part in reversed(parts) if part)
+        digits = METRICS[last[0].metric].digits
+        shown = [
+            f"{_spread([c.after for c in part], digits)} | {_divergences([c.kl for c in part if c.kl >= 0])}"
+            for part in parts
+        ]
         cost = f"{statistics.mean(c.seconds for c in last):.0f} | {max(c.memory for c in last):.2f}"
-        name = f"{row.model} ({last[0].before:.1f})"
+        name = f"{row.model} | {last[0].metric} ({last[0].before:.{digits}f})"
         lines.append(f"| {name} | {row.amount} | {row.asked or ''} | {' | '.join(shown)} | {cost} |")
     return "\n".join(lines) + "\n"
 
@@ -314,6 +288,10 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _divergences(values: Sequence[float]) -> str:
+    return _spread(values, 3 if max(values, default=0.0) >= 0.01 else 5)
 
 
 def main() -> None:
@@ -329,7 +307,7 @@ def main() -> None:
     if arguments.cell:
         print(json.dumps(asdict(measure(Cell(**json.loads(arguments.cell)), arguments.assets))))
         return
-    known = {cell.key: cell for cell in read(arguments.results, Cell)}
+    known = {cell.key: cell for cell in results(arguments.results)}
     sheet = SHEETS[arguments.sheet]
     command = [sys.executable, "-m", "tools.recovery", "--assets", str(arguments.assets), "--cell"]
     for cell in missing(known, arguments.only, arguments.seeds, sheet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["append", "read", "rewrite"]
 
 
-def read(path: Path, kind: type[Cell]) -> list[Cell]:
-    """What was measured before."""
+def read(path: Path, kind: type[Cell], renamed: Mapping[str, str] | None = None) -> list[Cell]:
+    """What was measured before; `renamed` says what fields of earlier files are called now."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [kind(**json.loads(line)) for line in lines]
+    return [kind(**{(renamed or {}).get(key, key): value for key, value in json.loads(line).items()}) for line in lines]
 
 
 def append(path: Path, cell: DataclassInstance) -> None:

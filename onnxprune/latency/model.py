@@ -30,7 +30,7 @@ from onnxprune.latency.features import PARTS, Features
 from onnxprune.latency.fitting import fitted
 from onnxprune.model import Array, Model
 from onnxprune.plan import Plan
-from onnxprune.runtime.layers import interleaved_layer_times
+from onnxprune.runtime.layers import LayerTimes, interleaved_layer_times
 from onnxprune.runtime.machine import conv_block, this_machine
 from onnxprune.runtime.session import CPU
 from onnxprune.runtime.timing import measure
@@ -85,13 +85,11 @@ def latency_model(
     `feed` is one input of batch one. `RunFailed` where the model does not run on it.
     """
     table = _Table(analysis, feed, threads, provider, seed, watch or nobody)
-    named = analysis.model.with_node_names()
-    places = {node.name: node.index for node in named.nodes}
     features = Features(analysis, conv_block())
     key = _key(analysis, candidates, feed, threads, provider, seed)
     stored = None if cache is None else cache.get(key)
     if stored is None:
-        stored = _measured(table, candidates, features, places)
+        stored = _measured(table, candidates, features)
         if cache is not None:
             cache.put(key, stored)
     parts = _parts(features, stored["nodes"], stored["coefficients"])
@@ -132,6 +130,7 @@ class _Table:
     ) -> None:
         self.analysis, self.feed, self.seed = analysis, feed, seed
         self._threads, self._provider, self._watch = threads, provider, watch
+        self.places = {node.name: node.index for node in analysis.model.with_node_names().nodes}
 
     def cut_to(self, counts: Counts) -> Model:
         """The model with the first indices of each group; which ones stay makes no difference to time."""
@@ -141,7 +140,7 @@ class _Table:
 
     def profile(self, designs: Sequence[Counts], ms: float) -> list[tuple[dict[str, float], float]]:
         """The time of each node, by name, and between them: of the original first, which takes about `ms`, then of each
-        design.
+        design. What a cut has added (a factor behind a mean, say) is no node of the original: its time is between.
 
         The original takes part in every group of models that are profiled side by side, and its own time there is the
         measure of what the others take.
@@ -155,7 +154,7 @@ class _Table:
             found = interleaved_layer_times([(model.to_bytes(), model.nodes) for model in named], self.feed, runs=runs,
                                             threads=self._threads, provider=self._provider,
                                             seed=self.seed + done)  # fmt: skip
-            groups.append([({row.name: row.ms for row in t.rows}, t.other_ms + t.overhead_ms) for t in found])
+            groups.append([self._between(times) for times in found])
         pace = [sum(group[0][0].values()) for group in groups]
         usual = float(np.median(pace))
         paced = [
@@ -166,6 +165,11 @@ class _Table:
             for group, own in zip(groups, pace, strict=True)
         ]
         return [paced[0][0], *(times for group in paced for times in group[1:])]
+
+    def _between(self, times: LayerTimes) -> tuple[dict[str, float], float]:
+        own = {row.name: row.ms for row in times.rows if row.name in self.places}
+        added = sum(row.ms for row in times.rows if row.name not in self.places)
+        return own, times.other_ms + times.overhead_ms + added
 
     def whole(self, designs: Sequence[Counts]) -> tuple[float, npt.NDArray[np.float64]]:
         """The original's milliseconds, and those of each design by their ratio to it."""
@@ -183,16 +187,14 @@ class _Table:
         return original, original * np.asarray(ratios)
 
 
-def _measured(
-    table: _Table, candidates: Sequence[Candidate], features: Features, places: Mapping[str, int]
-) -> dict[str, npt.NDArray[np.float64]]:
+def _measured(table: _Table, candidates: Sequence[Candidate], features: Features) -> dict[str, npt.NDArray[np.float64]]:
     """Steps 1 to 3, as arrays: which nodes have which coefficients, the scales of the parts, the error."""
     whole = design(candidates, WHOLE, table.seed + 1)
     base_ms, ms = table.whole(whole)
     cuts = design(candidates, PROFILED, table.seed)
     profiles = table.profile(cuts, base_ms)
     designs: list[Counts] = [{}, *cuts]
-    by_node = [{places[name]: ms for name, ms in times.items()} for times, _ in profiles]
+    by_node = [{table.places[name]: ms for name, ms in times.items()} for times, _ in profiles]
     nodes = sorted({node for times in by_node for node in times})
     rows = []
     for node in nodes:

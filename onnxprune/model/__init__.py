@@ -1,6 +1,7 @@
 """The one room that touches onnx: reading, shapes, edits and writing of models."""
 
 from onnxprune.model.alone import Alone, Operand, Probed, Prober, apart
+from onnxprune.model.assembly import Assembly
 from onnxprune.model.edit import Edit
 from onnxprune.model.inference import Shapes, example_sizes, infer, recompute
 from onnxprune.model.inputs import input_shapes, parse_sizes, switches, symbols, vocabulary
@@ -13,6 +14,7 @@ from onnxprune.model.sweep import swept
 __all__ = [
     "Alone",
     "Array",
+    "Assembly",
     "Body",
     "Edit",
     "Model",

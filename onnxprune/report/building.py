@@ -180,6 +180,7 @@ def _recovery(unit: Unit) -> dict[str, Any]:
     found = unit.recovery
     if found is None or not found.taken:
         return {}
+    joint = None if found.together is None else found.together.joint
     return {
         "recovery": found.method,
         "repairs": tuple(RepairReport(r.layer, r.before, r.after, r.kept) for r in found.repairs),
@@ -187,6 +188,8 @@ def _recovery(unit: Unit) -> dict[str, Any]:
         "folded": found.folded,
         "reconstruction_error_before": None if found.before is None else found.before.relative,
         "reconstruction_error": None if found.after is None else found.after.relative,
+        "joint_error_before": None if joint is None else joint.before,
+        "joint_error_after": None if joint is None else min(joint.after, joint.before),
     }
 
 

@@ -134,6 +134,8 @@ class Report:
 
     `recovery` is the repair that was made; `reconstruction_error` is the relative error of the outputs on samples that
     took no part in it, `reconstruction_error_before` the same without it; `folded` counts indices that were merged.
+    Where all layers were refitted together, `joint_error_before` and `joint_error_after` are the mean relative squared
+    error of what layers read there, without and with that.
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
@@ -176,6 +178,8 @@ class Report:
     folded: int = 0
     reconstruction_error_before: float | None = None
     reconstruction_error: float | None = None
+    joint_error_before: float | None = None
+    joint_error_after: float | None = None
     metric: str | None = None
     metric_before: float | None = None
     metric_after: float | None = None

@@ -106,6 +106,23 @@ def test_a_model_is_measured_once(analysis: Analysis, tmp_path: Path, monkeypatc
     assert told  # another design is another measurement
 
 
+def test_what_a_cut_adds_is_no_node_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over a cut width is scaled by a node of its own; its time counts as between the model's nodes."""
+    monkeypatch.setattr(model, "PROFILED", 2)
+    monkeypatch.setattr(model, "PROFILE_MS", 0.01)
+    monkeypatch.setattr(model, "WHOLE", 4)
+    monkeypatch.setattr(model, "SESSION_MS", 0.01)
+    of_means = analyse(
+        build("""
+        x[N,5,6] -> y
+        h = MatMul(x, W[6,32]); s = Mul(h, h); m = ReduceMean<axes=[-1]>(s); r = Sqrt(m); n = Div(h, r)
+        y = MatMul(n, V[32,4])
+    """)
+    )
+    feed = {"x": np.ones((1, 5, 6), np.float32)}
+    assert latency_model(of_means, candidates(of_means, of_means.groups), feed).predict({}) > 0
+
+
 def test_a_model_that_does_not_run(analysis: Analysis) -> None:
     """The runtime's own words come through."""
     with pytest.raises(RunFailed):
