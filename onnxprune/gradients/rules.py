@@ -178,6 +178,48 @@ def _hard_sigmoid(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     return {0: tape.add("Mul", inside, tape.number(steep))}
 
 
+def _sqrt(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    return {0: tape.add("Div", slope, tape.add("Mul", node.outputs[0], tape.number(2)))}
+
+
+def _reciprocal(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    made = node.outputs[0]
+    return {0: tape.add("Neg", tape.add("Mul", slope, tape.add("Mul", made, made)))}
+
+
+def _power(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    """Pow by a constant."""
+    data, exponent = node.inputs
+    power = tape.value(exponent)
+    if power.size != 1:
+        raise NoSlope("many exponents")
+    lower = tape.add("Pow", data, tape.number(float(power.reshape(())) - 1))
+    return {0: tape.add("Mul", slope, tape.add("Mul", lower, tape.number(float(power.reshape(())))))}
+
+
+def _exp(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    return {0: tape.add("Mul", slope, node.outputs[0])}
+
+
+def _neg(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    return {0: tape.add("Neg", slope)}
+
+
+def _erf(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    data = node.inputs[0]
+    bell = tape.add("Exp", tape.add("Neg", tape.add("Mul", data, data)))
+    return {0: tape.add("Mul", slope, tape.add("Mul", bell, tape.number(2 / np.sqrt(np.pi))))}
+
+
+def _hard_swish(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    """x min(1, max(0, x / 6 + 1 / 2)): x / 3 + 1 / 2 between -3 and 3, 1 above."""
+    data = node.inputs[0]
+    inside = tape.add("Add", tape.add("Div", data, tape.number(3)), tape.number(0.5))
+    above = tape.add("Cast", tape.add("Greater", data, tape.number(3)), to=1)
+    within = tape.where(tape.add("Less", tape.add("Abs", data), tape.number(3)), inside)
+    return {0: tape.add("Mul", slope, tape.add("Add", within, above))}
+
+
 def _softmax(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     """Along the last axis alone: others are read in two ways, before and since opset 13."""
     made, rank = node.outputs[0], len(tape.shape(node.outputs[0]))
@@ -251,6 +293,30 @@ def _pad(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     return {0: tape.assembly.slice(slope, axes, starts, ends, [1] * len(axes)) if axes else slope}
 
 
+def _slice(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    """Slice in steps of one: zeros around it."""
+    data = node.inputs[0]
+    shape, attributes = tape.shape(data), node.attributes
+    if len(node.inputs) > 1:
+        parts = [tape.value(name).tolist() if name else None for name in node.inputs[1:]]
+        starts, ends, axes, steps = [*parts, None, None][:4]
+    else:
+        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
+    assert starts is not None
+    assert ends is not None
+    rank = len(shape)
+    pads = [0] * (2 * rank)
+    for k, axis in enumerate(axes if axes is not None else range(len(starts))):
+        axis = int(axis) % rank
+        if axis == 0 or (steps is not None and steps[k] != 1):
+            raise NoSlope("the batch, or steps")
+        start, end, _ = slice(int(starts[k]), int(ends[k])).indices(shape[axis])
+        pads[axis], pads[rank + axis] = start, shape[axis] - max(start, end)
+    if tape.model.opsets.get("", 1) < 11:
+        return {0: tape.add("Pad", slope, pads=pads)}
+    return {0: tape.add("Pad", slope, tape.ints(pads))}
+
+
 def _average_pool(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     """AveragePool without pads: each number is spread evenly over its window."""
     attributes = node.attributes
@@ -280,20 +346,28 @@ RULES: Mapping[str, Rule] = {
     "ConvTranspose": conv_transpose,
     "Div": _div,
     "Dropout": _same,
+    "Erf": _erf,
+    "Exp": _exp,
     "Flatten": _same_numbers,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pool,
     "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
     "Identity": _same,
     "LeakyRelu": _leaky,
     "MatMul": _matmul,
     "Mul": _mul,
+    "Neg": _neg,
     "Pad": _pad,
+    "Pow": _power,
+    "Reciprocal": _reciprocal,
     "ReduceMean": _mean,
     "Relu": _relu,
     "Reshape": _same_numbers,
     "Sigmoid": _sigmoid,
+    "Slice": _slice,
     "Softmax": _softmax,
+    "Sqrt": _sqrt,
     "Squeeze": _same_numbers,
     "Sub": _sub,
     "Tanh": _tanh,

@@ -42,6 +42,13 @@ GRAPHS = {
     "clip": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n r = Clip(h, -0.2, 0.6)\n y = Gemm(r, W[6,3])",
     "sigmoid": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n g = Sigmoid(h)\n m = Mul(h, g)\n y = Gemm(m, W[6,3])",
     "tanh": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n t = Tanh(h)\n s = HardSigmoid<alpha=0.3>(t)\n y = Gemm(s, W[6,3])",
+    "root mean square": "x[N,3,6] -> y\n h = MatMul(x, A[6,5])\n q = Pow(h, 2.0)\n m = ReduceMean<axes=[-1]>(q)\n"
+    " e = Add(m, 0.1)\n r = Sqrt(e)\n i = Reciprocal(r)\n n = Mul(h, i)\n y = MatMul(n, W[5,3])",
+    "gelu": "x[N,5] -> y\n h = Gemm(x, A[5,6])\n e = Erf(h)\n o = Add(e, 1.0)\n g = Mul(h, o)\n y = Gemm(g, W[6,3])",
+    "hard swish": "x[N,5] -> y\n h = Gemm(x, A[5,8])\n b = Mul(h, 4.0)\n g = HardSwish(b)\n y = Gemm(g, W[8,3])",
+    "exponential": "x[N,5] -> y\n h = Gemm(x, A[5,4])\n n = Neg(h)\n y = Exp(n)",
+    "slice": "x[N,6,5] -> y\n h = MatMul(x, A[5,4])\n s = Slice(h, {1,0}:int64, {-1,2}:int64, {1,2}:int64)\n"
+    " y = MatMul(s, W[2,3])",
     "arithmetic": "x[N,5] -> y\n a = Gemm(x, A["
     "5,4])\n b = Gemm(x, B[5,4])\n e = Exp(x)\n c = Sub(a, b)\n d = Mul(c, a)\n"
     " s = Sigmoid(b)\n y = Div(d, s)",
