@@ -18,7 +18,7 @@ from onnxprune.model import Node
 __all__ = ["Window", "conv", "conv_transpose", "window_of"]
 
 MOST = 64  # positions of a kernel
-STEPS = 10  # the opset since which Slice has steps
+STEPS = 10  # the opset since which Slice has steps; a pool of windows of one has had them ever since
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few
     (N, G, O / G, p) x (N, G, p, C / G k) summed over samples and positions p. The large one has `many` channels.
     """
     rank, groups = len(window.kernel), window.groups
-    if prod(window.kernel) > MOST or (tape.model.opsets.get("", 1) < STEPS and any(s != 1 for s in window.strides)):
+    if prod(window.kernel) > MOST:
         raise NoSlope(weight)
     padded = large
     ends = list(window.ends)
@@ -133,16 +133,25 @@ def _kernel(tape: Tape, small: str, large: str, weight: str, window: Window, few
             else tape.add("Pad", large, tape.ints(pads))
         )
     places, count = list(product(*map(range, window.kernel))), prod(window.small)
-    axes = list(range(2, 2 + rank))
     rows = []
     channels = many // groups
     for place in places:
         starts = [k * d for k, d in zip(place, window.dilations, strict=True)]
         stops = [a + (n - 1) * s + 1 for a, n, s in zip(starts, window.small, window.strides, strict=True)]
-        part = tape.assembly.slice(padded, axes, starts, stops, list(window.strides))
+        part = _strided(tape, padded, starts, stops, list(window.strides))
         rows.append(tape.add("Reshape", part, tape.ints([0, groups, channels, 1, count])))
     unfolded = rows[0] if len(rows) == 1 else tape.add("Concat", *rows, axis=3)
     right = tape.add("Reshape", unfolded, tape.ints([0, groups, channels * len(places), count]))
     left = tape.add("Reshape", small, tape.ints([0, groups, few // groups, count]))
     made = tape.add("MatMul", left, tape.add("Transpose", right, perm=[0, 1, 3, 2]))
     return tape.like(tape.assembly.sum(made, [0]), weight)
+
+
+def _strided(tape: Tape, image: str, starts: list[int], stops: list[int], strides: list[int]) -> str:
+    """Part of an image, in steps."""
+    axes, ones = list(range(2, 2 + len(starts))), [1] * len(starts)
+    if tape.model.opsets.get("", 1) >= STEPS or strides == ones:
+        return tape.assembly.slice(image, axes, starts, stops, strides)
+    return tape.add(
+        "MaxPool", tape.assembly.slice(image, axes, starts, stops, ones), kernel_shape=ones, strides=strides
+    )

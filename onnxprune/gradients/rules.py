@@ -30,15 +30,22 @@ def _gemm(tape: Tape, node: Node, slope: str) -> dict[int, str]:
     if tape.wants(left):
         pair = (right, slope) if turned[0] else (slope, right)
         flags = (turned[1], 1) if turned[0] else (0, 1 - turned[1])
-        found[0] = tape.add("Gemm", *pair, alpha=alpha, transA=flags[0], transB=flags[1])
+        found[0] = _product(tape, pair, flags, alpha)
     if tape.wants(right):
         pair = (slope, left) if turned[1] else (left, slope)
         flags = (1, turned[0]) if turned[1] else (1 - turned[0], 0)
-        found[1] = tape.add("Gemm", *pair, alpha=alpha, transA=flags[0], transB=flags[1])
+        found[1] = _product(tape, pair, flags, alpha)
     if len(node.inputs) > 2 and tape.wants(node.inputs[2]):
         part = slope if beta == 1 else tape.add("Mul", slope, tape.number(beta))
         found[2] = tape.summed_to(part, node.outputs[0], node.inputs[2])
     return found
+
+
+def _product(tape: Tape, pair: tuple[str, str], turned: tuple[int, int], alpha: float = 1.0) -> str:
+    """The product of two matrices, each turned or not. (A Gemm needs a third before opset 11.)"""
+    left, right = (tape.add("Transpose", m, perm=[1, 0]) if turn else m for m, turn in zip(pair, turned, strict=True))
+    made = tape.add("MatMul", left, right)
+    return made if alpha == 1 else tape.add("Mul", made, tape.number(alpha))
 
 
 def _matmul(tape: Tape, node: Node, slope: str) -> dict[int, str]:
@@ -55,7 +62,7 @@ def _matmul(tape: Tape, node: Node, slope: str) -> dict[int, str]:
                 tape.add("Reshape", name, tape.ints([-1, tape.shape(of)[-1]]))
                 for name, of in ((left, left), (slope, node.outputs[0]))
             )
-            found[1] = tape.add("Gemm", rows, above, transA=1)
+            found[1] = _product(tape, (rows, above), (1, 0))
         else:
             found[1] = _to_operand(tape, tape.add("MatMul", _turned(tape, left), slope), right, ranks)
     return found

@@ -21,6 +21,7 @@ from onnxprune.recovery.joint import EPOCHS, Feed, Joint, Mask, Student, jointly
 from onnxprune.recovery.refitting import with_weights
 from onnxprune.recovery.restoring import restored
 from onnxprune.runtime.change import Change, change
+from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.isolated import Isolated
 from onnxprune.silenced import silenced
 from onnxprune.trials import batch_of, sizes_of
@@ -71,7 +72,7 @@ def together(
     """Refit `repaired`, a model in the original's shapes of which `plan` takes indices and `dropped` branches.
 
     What is `asked` for takes `EPOCHS` passes over the samples; else as many as are no long wait, or none.
-    Errors: `RunFailed` where a model does not run on the batches.
+    Where slopes cannot be computed nothing is changed, and why is said.
     """
     sizes = sizes_of(original.model, batches[0])
     cuts = plan is not None and bool(plan.keep)
@@ -86,7 +87,10 @@ def together(
                         "--recover joint does it")  # fmt: skip
     student = Student(small, _kept(repaired, None if dropped else plan), masked or bool(dropped))
     whole = analyse(original.model, sizes, allow=original.allow, prober=original.prober)
-    joint = jointly(whole, student, batches, epochs=epochs, seed=seed, threads=threads, watch=watch)
+    try:
+        joint = jointly(whole, student, batches, epochs=epochs, seed=seed, threads=threads, watch=watch)
+    except RunFailed as failure:  # both models ran on these batches: it is the graph of slopes that does not
+        return Together(repaired, why_not=f"layers were not refitted together: no slopes: {failure.reason}")
     if joint is None or not joint.better:
         return Together(repaired, joint)
     if cuts and not dropped:
