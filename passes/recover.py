@@ -81,7 +81,7 @@ class Recover:
 
         assert unit.samples is not None
         found = together(
-            original, again, unit.plan, unit.dropped, list(unit.samples.batches(BATCH)),
+            original, again, unit.plan, unit.dropped, unit.samples,
             masked=unit.masking is not None, asked=self.recover == "joint", seed=self.seed, threads=self.threads,
             watch=lambda n, of: unit.watch("refit layers together", n, of),
         )  # fmt: skip

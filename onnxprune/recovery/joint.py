@@ -15,7 +15,7 @@ features are off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, TypeAlias
@@ -100,17 +100,18 @@ def jointly(
     process = _Steps(slopes, {name: model.array(name) for name in slopes.weights}, student.masked, threads)
     fitted = [k for k in range(len(batches)) if not is_held_out(k, len(batches))]
     held = [k for k in range(len(batches)) if is_held_out(k, len(batches))] or fitted
-    feeds = {k: targets.feed(k, slopes) for k in range(len(batches))}
-    before = process.error([feeds[k] for k in held])
+    before = process.error(targets.feed(k, slopes) for k in held)
     reach = RATE * before**0.5
     generator, total, done = np.random.default_rng(seed), epochs * len(fitted), 0
     for _ in range(epochs):
         for k in generator.permutation(fitted):
             if watch is not None:
                 watch(done, total)
-            process.step(feeds[k], reach * min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2)
+            process.step(
+                targets.feed(k, slopes), reach * min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2
+            )
             done += 1
-    return Joint(process.weights, before, process.error([feeds[k] for k in held]), epochs, slopes.stopped)
+    return Joint(process.weights, before, process.error(targets.feed(k, slopes) for k in held), epochs, slopes.stopped)
 
 
 def _trainable(analysis: Analysis) -> list[str]:
@@ -191,7 +192,7 @@ class _Steps:
         self._squares = {name: np.zeros_like(array) for name, array in weights.items()}
         self._number = 0
 
-    def error(self, feeds: Sequence[Feed]) -> float:
+    def error(self, feeds: Iterable[Feed]) -> float:
         """The mean over batches of the error, summed over taps."""
         names = self._slopes.errors.values()
         made = [self._run({**feed, **self.weights}) for feed in feeds]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -25,24 +27,38 @@ Key: TypeAlias = tuple[int, str]
 LIMIT = 512 << 20  # bytes in memory on one shelf
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An array in a file."""
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def read(self) -> Array:
+        """The array, mapped while somebody holds it."""
+        return np.memmap(self.path, self.dtype, "r", shape=self.shape).view(np.ndarray)
+
+
 class Shelf:
     """Arrays by key. Beyond `limit` bytes, those that are added lie in files; the folder goes with the shelf."""
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = LIMIT if limit is None else limit
         self._arrays: dict[Key, Array] = {}
-        self._files: dict[Key, Path] = {}
+        self._files: dict[Key, _File] = {}  # read anew each time: what is mapped counts as memory
         self.folder = ""  # where the files lie, once there are any
         self._number = self.held = 0  # files so far, and bytes in memory
 
     def __getitem__(self, key: Key) -> Array:
-        return self._arrays[key]
+        file = self._files.get(key)
+        return self._arrays[key] if file is None else file.read()
 
     def __contains__(self, key: object) -> bool:
-        return key in self._arrays
+        return key in self._arrays or key in self._files
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._arrays)
+        return chain(self._arrays, self._files)
 
     @property
     def spilled(self) -> int:
@@ -59,23 +75,17 @@ class Shelf:
         if not self.folder:
             self.folder = mkdtemp(prefix="onnxprune-")
             finalize(self, rmtree, self.folder, ignore_errors=True)
-        self._files[key] = Path(self.folder) / str(self._number)
+        self._files[key] = file = _File(Path(self.folder) / str(self._number), array.dtype, array.shape)
         self._number += 1
-        kept = np.memmap(self._files[key], array.dtype, "w+", shape=array.shape)
-        kept[...] = array
-        kept.flush()
-        self._arrays[key] = kept.view(np.ndarray)
+        np.ascontiguousarray(array).tofile(file.path)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Forget these arrays, where they are there."""
         for key in keys:
             array = self._arrays.pop(key, None)
-            if array is None:
-                continue
-            file = self._files.pop(key, None)
-            if file is None:
+            if array is not None:
                 self.held -= array.nbytes
-                continue
-            del array
-            with suppress(PermissionError):  # somebody reads it still, where such files cannot go: it goes with all
-                file.unlink()
+            file = self._files.pop(key, None)
+            if file is not None:
+                with suppress(PermissionError):  # somebody reads it still, where such files cannot go: it goes with all
+                    file.path.unlink()

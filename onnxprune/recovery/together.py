@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
+
+import numpy as np
 
 from onnxprune import cut
 from onnxprune.analysis import Analysis
 from onnxprune.branches import Branch, drop
 from onnxprune.cost import Costs
+from onnxprune.data import Samples
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import keep_mask
 from onnxprune.plan import Plan
@@ -29,6 +33,8 @@ from onnxprune.trials import batch_of, sizes_of
 __all__ = ["Together", "together"]
 
 WORK = 2.5e11  # multiply-accumulates that nobody is kept waiting for without asking: about 20 seconds of one core
+MOST, FEWEST = 32, 4  # samples that are run at once
+HELD = 128 << 20  # bytes of what is made on the way there; slopes and unfolded patches take a few times as much
 FEW = 3  # epochs below which it is not worth the while
 
 
@@ -61,7 +67,7 @@ def together(
     repaired: Analysis,
     plan: Plan | None,
     dropped: Sequence[Branch],
-    batches: Sequence[Feed],
+    samples: Samples,
     *,
     masked: bool,
     asked: bool,
@@ -74,6 +80,7 @@ def together(
     What is `asked` for takes `EPOCHS` passes over the samples; else as many as are no long wait, or none.
     Where slopes cannot be computed nothing is changed, and why is said.
     """
+    batches = list(samples.batches(MOST))
     sizes = sizes_of(original.model, batches[0])
     cuts = plan is not None and bool(plan.keep)
     if dropped:
@@ -81,6 +88,10 @@ def together(
     else:
         made = cut.shrink(repaired, plan) if plan is not None and cuts else repaired.model
     small = analyse(made, sizes, prober=repaired.prober)
+    if (fewer := _at_once(small, batch_of(batches[0]))) < MOST:
+        batches = list(samples.batches(fewer))
+        sizes = sizes_of(original.model, batches[0])
+        small = analyse(made, sizes, prober=repaired.prober)
     epochs = EPOCHS if asked else _affordable(small, batches)
     if not epochs:
         return Together(repaired, why_not="refitting all layers together takes long with this model and was left out: "
@@ -104,6 +115,14 @@ def together(
         wanted = process.run(original.model.to_bytes(), held)
         found = process.run(with_weights(made, joint.values).to_bytes(), held)
     return Together(again, joint, change(wanted, found))
+
+
+def _at_once(small: Analysis, batch: int) -> int:
+    """How many samples may be run at once: on the way back all that was made on the way there is still needed."""
+    shapes, dtypes = small.shapes.shape, small.shapes.dtype
+    made = [name for node in small.model.nodes if node.within is None for name in node.outputs if name]
+    numbers = sum(prod(shapes[n] or ()) for n in made if n in shapes and dtypes.get(n) == np.float32)
+    return max(FEWEST, min(MOST, int(HELD * batch / max(4 * numbers, 1))))
 
 
 def _affordable(small: Analysis, batches: Sequence[Feed]) -> int:
