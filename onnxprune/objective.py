@@ -41,7 +41,7 @@ __all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of"
 
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
-WORK = 1.5e12  # multiply-accumulates of curves that nobody asked for: half a minute or so on one core
+WORK = 7.5e11  # multiply-accumulates of curves that nobody asked for: a quarter of a minute or so on one core
 POINTS = 9  # counts of a group at which a curve is measured, at most
 
 
