@@ -32,7 +32,7 @@ from onnxprune.trials import batch_of, sizes_of
 
 __all__ = ["Together", "together"]
 
-WORK = 2e11  # multiply-accumulates that nobody is kept waiting for without asking: 15 to 20 seconds of one core
+WORK = 1.65e11  # multiply-accumulates that nobody is kept waiting for without asking: 15 seconds or so of one core
 MOST, FEWEST = 32, 4  # samples that are run at once
 HELD = 128 << 20  # bytes of what is made on the way there; slopes and unfolded patches take a few times as much
 FEW = 3  # epochs below which it is not worth the while
