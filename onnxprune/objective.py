@@ -42,6 +42,7 @@ __all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of"
 MOST = 128  # samples
 FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
 WORK = 7.5e11  # multiply-accumulates of curves that nobody asked for: a quarter of a minute or so on one core
+LONGEST = 1.5e12  # of the coarsest curves, without which a large model would have none
 POINTS = 9  # counts of a group at which a curve is measured, at most
 
 
@@ -132,7 +133,8 @@ def affordable(analysis: Analysis, groups: int) -> tuple[int, int] | None:
     """Samples, and points of each curve, with which curves of so many groups are no long wait; None where none are."""
     macs = Costs.of(analysis).total("macs")
     efforts = ((MOST, POINTS), (64, POINTS), (64, 5), (32, 5))
-    return next((e for e in efforts if macs * groups * e[0] * e[1] <= WORK), None)
+    least = efforts[-1] if macs * groups * efforts[-1][0] * efforts[-1][1] <= LONGEST else None
+    return next((e for e in efforts if macs * groups * e[0] * e[1] <= WORK), least)
 
 
 def curves_of(
