@@ -10,6 +10,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.model.model import Model
+from onnxprune.model.segment import stored
 
 __all__ = ["Assembly"]
 
@@ -69,7 +70,7 @@ class Assembly:
         graph = GraphProto(name="assembly", node=[*frame.graph.node, *self._nodes])
         for name in self.model.tensors:
             if name not in inputs and name not in made:
-                graph.initializer.append(self._stored(name))
+                graph.initializer.append(stored(self.model, name))
         graph.initializer.extend(self._constants.values())
         for into, tensors in ((graph.input, inputs), (graph.output, outputs)):
             into.extend(
@@ -80,9 +81,3 @@ class Assembly:
         proto.opset_import.extend(frame.opset_import)
         proto.functions.extend(frame.functions)
         return bytes(proto.SerializeToString())
-
-    def _stored(self, name: str) -> TensorProto:
-        tensor = self.model.tensors[name]
-        if isinstance(tensor, TensorProto) and tensor.data_location != TensorProto.EXTERNAL:
-            return tensor
-        return numpy_helper.from_array(np.ascontiguousarray(self.model.array(name)), name)

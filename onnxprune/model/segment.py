@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnxprune.model.model import Model
 from onnxprune.model.nesting import bodies
 
-__all__ = ["Segments"]
+__all__ = ["Segments", "stored"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -68,7 +68,7 @@ class Segments:
             if weights is not None and name in weights:
                 graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights[name]), name))
             elif name in self.model.tensors:
-                graph.initializer.append(self._stored(name))
+                graph.initializer.append(stored(self.model, name))
         for into, tensors in ((graph.input, inputs), (graph.output, outputs)):
             into.extend(
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), None)
@@ -79,11 +79,13 @@ class Segments:
         made.functions.extend(self._frame.functions)
         return bytes(made.SerializeToString())
 
-    def _stored(self, name: str) -> TensorProto:
-        tensor = self.model.tensors[name]
-        if isinstance(tensor, TensorProto) and tensor.data_location != TensorProto.EXTERNAL:
-            return tensor
-        return numpy_helper.from_array(np.ascontiguousarray(self.model.array(name)), name)
+
+def stored(model: Model, name: str) -> TensorProto:
+    """An initializer of a model as one that needs no file beside it."""
+    tensor = model.tensors[name]
+    if isinstance(tensor, TensorProto) and tensor.data_location != TensorProto.EXTERNAL:
+        return tensor
+    return numpy_helper.from_array(np.ascontiguousarray(model.array(name)), name)
 
 
 def _reads(node: NodeProto) -> Iterable[str]:
