@@ -21,7 +21,7 @@ from onnxprune.recovery.reading import Reading
 from onnxprune.recovery.rows import Unfolding
 from onnxprune.recovery.wide import Wide
 
-__all__ = ["Equations", "Evidence", "Fit", "alike", "gathered", "is_held_out"]
+__all__ = ["Equations", "Evidence", "Fit", "alike", "gathered", "is_held_out", "parted"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float64]
@@ -131,6 +131,12 @@ def gathered(
 def is_held_out(number: int, batches: int) -> bool:
     """Whether batch `number` judges repairs and takes no part in them: one in five, the last of fewer, none of one."""
     return number % HELD_OUT == HELD_OUT - 1 or (1 < batches < HELD_OUT and number == batches - 1)
+
+
+def parted(batches: int) -> tuple[list[int], list[int]]:
+    """The positions of the batches that are fitted and of those that judge; all judge where none can be spared."""
+    fitted = [k for k in range(batches) if not is_held_out(k, batches)]
+    return fitted, [k for k in range(batches) if is_held_out(k, batches)] or fitted
 
 
 def _with_one(rows: Array, free: int) -> Array:

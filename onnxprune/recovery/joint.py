@@ -28,7 +28,7 @@ from onnxprune.gradients import Slopes, slopes_of
 from onnxprune.layers import layers_of
 from onnxprune.model.segment import Segments
 from onnxprune.recovery.behind import Surroundings
-from onnxprune.recovery.evidence import is_held_out
+from onnxprune.recovery.evidence import parted
 from onnxprune.recovery.spilling import Shelf
 from onnxprune.runtime.session import Options, Session
 
@@ -98,8 +98,7 @@ def jointly(
     if not slopes.weights:
         return None
     process = _Steps(slopes, {name: model.array(name) for name in slopes.weights}, student.masked, threads)
-    fitted = [k for k in range(len(batches)) if not is_held_out(k, len(batches))]
-    held = [k for k in range(len(batches)) if is_held_out(k, len(batches))] or fitted
+    fitted, held = parted(len(batches))
     before = process.error(targets.feed(k, slopes) for k in held)
     reach = RATE * before**0.5
     generator, total, done = np.random.default_rng(seed), epochs * len(fitted), 0

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnxprune.analysis import Analysis
 from onnxprune.model import Edit, Model
 from onnxprune.recovery.affine import affine
-from onnxprune.recovery.evidence import is_held_out
+from onnxprune.recovery.evidence import parted
 from onnxprune.recovery.reconstruct import Repair, Solver, least_squares, repaired
 from onnxprune.recovery.reselecting import reselecting
 from onnxprune.recovery.stepping import Feed
@@ -64,7 +64,7 @@ def refitted(
 
     The whole models run in a child process. Errors: `RunFailed` where one does not run on the batches.
     """
-    held = [batch for number, batch in enumerate(batches) if is_held_out(number, len(batches))] or list(batches)
+    held = [batches[k] for k in parted(len(batches))[1]]
     solver = reselecting(choices) if choices and method == "reconstruct" else SOLVERS[method]
     with Isolated(threads=threads) as process:
         wanted = process.run(original.model.to_bytes(), held)

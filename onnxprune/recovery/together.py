@@ -20,7 +20,7 @@ from onnxprune.data import Samples
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import keep_mask
 from onnxprune.plan import Plan
-from onnxprune.recovery.evidence import is_held_out
+from onnxprune.recovery.evidence import parted
 from onnxprune.recovery.joint import EPOCHS, Feed, Joint, Mask, Student, jointly
 from onnxprune.recovery.refitting import with_weights
 from onnxprune.recovery.restoring import restored
@@ -110,7 +110,7 @@ def together(
     else:
         model = with_weights(repaired.model, joint.values)
         again = analyse(model, repaired.shapes.sizes, allow=repaired.allow, prober=repaired.prober)
-    held = [batch for number, batch in enumerate(batches) if is_held_out(number, len(batches))] or list(batches)
+    held = [batches[k] for k in parted(len(batches))[1]]
     with Isolated(threads=threads) as process:
         wanted = process.run(original.model.to_bytes(), held)
         found = process.run(with_weights(made, joint.values).to_bytes(), held)
@@ -126,7 +126,7 @@ def _at_once(small: Analysis, batch: int) -> int:
 
 
 def _affordable(small: Analysis, batches: Sequence[Feed]) -> int:
-    samples = sum(batch_of(batch) for number, batch in enumerate(batches) if not is_held_out(number, len(batches)))
+    samples = sum(batch_of(batches[k]) for k in parted(len(batches))[0])
     one = max(3 * Costs.of(small).macs() * samples, 1)  # there, and twice as much back
     epochs = min(EPOCHS, int(WORK / one))
     return epochs if epochs >= FEW else 0
