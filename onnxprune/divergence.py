@@ -102,6 +102,11 @@ class Divergence:
         """Run all samples with these gates; a group without any is left as it is."""
         return self._mean(self.each(gates))
 
+    @property
+    def feeds(self) -> list[dict[str, Array]]:
+        """The samples in the batches, and the order, in which another model's `run` is asked for them."""
+        return list(replace(self._samples, labels=None).batches(BATCH))
+
     def of(self, run: Run) -> float:
         """The divergence of another model, with the same inputs and outputs."""
         return self._mean(self._each(self._collected(run, slice(None))))

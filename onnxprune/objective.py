@@ -31,6 +31,7 @@ from onnxprune.model import Model
 from onnxprune.plan import Plan
 from onnxprune.recovery import with_weights
 from onnxprune.recovery.reconstruct import repaired
+from onnxprune.resuming import Resuming
 from onnxprune.runtime.failure import RunFailed
 from onnxprune.runtime.session import Options, Session
 from onnxprune.silenced import silenced
@@ -72,6 +73,7 @@ class Objective:
         self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
         self._threads, self._linear = threads, linear
         self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
+        self._resuming = Resuming(analysis, self._divergence.feeds, threads)
         self._memo = Memo() if memo is None else memo
         self._groups = {group.atom.id: group for group in analysis.groups}
         self.measure = "unexplained variance" if linear else self._divergence.measure
@@ -102,14 +104,15 @@ class Objective:
 
     def _tried(self, plan: Plan) -> float:
         try:
-            session = Session(self._made(self._analysis, plan).to_bytes(), Options(threads=self._threads))
-            return max(self._loss(session), 0.0)
+            return max(self._loss(self._made(self._analysis, plan)), 0.0)
         except RunFailed as failure:
             raise PassFailed(f"a cut that the allocation tries does not run: {failure.reason}") from failure
 
-    def _loss(self, session: Session) -> float:
+    def _loss(self, model: Model) -> float:
         if self._evaluate is None:
-            return (self._divergence.unexplained if self._linear else self._divergence.of)(session.run)
+            found = self._resuming.outputs(model)
+            return (self._divergence.unexplained if self._linear else self._divergence.of)(lambda _: next(found))
+        session = Session(model.to_bytes(), Options(threads=self._threads))
         return self._before - next(iter(self._evaluate(session.run).values()))
 
 

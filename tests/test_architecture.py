@@ -44,6 +44,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("runtime",),
     ("trials", "calibration", "noise", "unexplained", "gradients"),
     ("verification", "probing", "divergence", "recovery", "latency"),
+    ("resuming",),
     ("objective", "prediction", "depth"),
     ("unit", "benchmark", "front", "curves"),
     ("report", "plots"),

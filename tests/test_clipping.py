@@ -15,6 +15,7 @@ from onnxprune.recovery.behind import Surroundings
 from onnxprune.recovery.clipping import Bounds, Rows, error, fitted_within, worthwhile
 from onnxprune.recovery.leastsquares import Normal, solve
 from onnxprune.recovery.rows import unfolding
+from onnxprune.recovery.threads import Threads
 from onnxprune.runtime.session import Session
 from onnxprune.testing import build
 
@@ -112,12 +113,12 @@ def test_least_squares_within_bounds_lose_less() -> None:
     keep[..., 5:-1] = False
     wanted = x @ np.swapaxes(weights, 1, 2)
     normal = Normal.empty(2, 8, 6)
-    normal.add(x, wanted)
+    normal.add(Normal.of(x, wanted))
     rows = [Rows(x, wanted, beside)]
     now = solve(normal, weights, keep, ridge=0.0)
     before, energy = error(rows, now, bounds)
     assert 0 < before < energy
-    now = fitted_within(normal, rows, now, keep, 1, bounds)
+    now = fitted_within(normal, rows, now, keep, 1, bounds, Threads())
     assert error(rows, now, bounds)[0] < 0.98 * before
     assert not now[~keep].any()
     half = rows[0].thinned(0.5)

@@ -82,7 +82,7 @@ def test_masked_least_squares_is_the_least() -> None:
     keep = generator.random((1, 3, 6)) < 0.6
     keep[..., 0] = True
     normal = Normal.empty(1, 6, 3)
-    normal.add(x, y)
+    normal.add(Normal.of(x, y))
     found = solve(normal, np.zeros((1, 3, 6)), keep, ridge=0.0)
     for row in range(3):
         at = keep[0, row]
@@ -98,7 +98,7 @@ def test_dead_and_equal_inputs_do_no_harm() -> None:
     x = np.random.default_rng(0).standard_normal((1, 50, 4))
     x[..., 2], x[..., 3] = 0, x[..., 1]
     normal = Normal.empty(1, 4, 1)
-    normal.add(x, x[..., 1:2] * 2)
+    normal.add(Normal.of(x, x[..., 1:2] * 2))
     found = solve(normal, np.zeros((1, 1, 4)), np.ones((1, 1, 4), np.bool_))
     assert np.abs(found).max() < 3
     assert normal.error(found) < 1e-3 * normal.outer.sum()

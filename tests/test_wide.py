@@ -36,7 +36,7 @@ def problem(count: int, inputs: int, outputs: int = 3) -> tuple[Wide, Normal, Fl
     normal, parts = Normal.empty(2, inputs, outputs), []
     for k in range(0, count, 50):
         seen, wanted = (part[:, k : k + 50].astype(np.float32) for part in (x, y))
-        normal.add(seen, wanted)
+        normal.add(Normal.of(seen, wanted))
         parts.append(Rows(seen, wanted, np.zeros((1, 1, 1), np.float32)))
     return Wide(parts), normal, rng.standard_normal((2, outputs, inputs))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -27,13 +28,14 @@ class Assembly:
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._names = set(model.tensors) | {name for node in model.nodes for name in (*node.inputs, *node.outputs)}
+        self._numbers: Counter[str] = Counter()
 
     def name(self, wanted: str) -> str:
         """A name that nothing has yet."""
-        candidate, number = wanted, 1
+        candidate = wanted
         while candidate in self._names:
-            number += 1
-            candidate = f"{wanted}_{number}"
+            self._numbers[wanted] += 1
+            candidate = f"{wanted}_{self._numbers[wanted] + 1}"
         self._names.add(candidate)
         return candidate
 

@@ -49,6 +49,24 @@ class Segments:
                 work.extend(name for name in self.reads[k] if name not in known)
         return sorted(found)
 
+    def same_as(self, other: Segments) -> set[str]:
+        """The tensors that both models make in the same way: of the same constants, by equal nodes."""
+        if list(self._frame.functions) != list(other._frame.functions):
+            return set()
+        theirs = other.model.tensors
+        alike = {name for name, tensor in self.model.tensors.items() if tensor is theirs.get(name)}
+        alike |= self.inputs & other.inputs
+        for k, node in enumerate(self._nodes):
+            twin = other.maker.get(self.makes[k][0], -1) if self.makes[k] else -1
+            if twin >= 0 and self.reads[k] <= alike and node == other._nodes[twin]:
+                alike.update(self.makes[k])
+        return alike
+
+    def stands_alone(self, nodes: Iterable[int]) -> bool:
+        """Whether all that these nodes read is made by nodes, fed, or an initializer that a model of them can have."""
+        there = self.maker.keys() | self.inputs | self.model.tensors.keys()
+        return all(self.reads[k] <= there for k in nodes)
+
     def depends_on_inputs(self, node: int) -> bool:
         """Whether what a node makes changes with the model's inputs."""
         return node in self._live

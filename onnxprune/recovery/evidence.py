@@ -19,6 +19,7 @@ from onnxprune.recovery.clipping import Bounds, Rows, error
 from onnxprune.recovery.leastsquares import Normal
 from onnxprune.recovery.reading import Reading
 from onnxprune.recovery.rows import Unfolding
+from onnxprune.recovery.threads import Threads
 from onnxprune.recovery.wide import Wide
 
 __all__ = ["Equations", "Evidence", "Fit", "alike", "gathered", "is_held_out", "parted"]
@@ -28,6 +29,7 @@ Float: TypeAlias = npt.NDArray[np.float64]
 Equations: TypeAlias = Normal | Wide
 ROWS_HELD = 256 << 20  # bytes of rows of one layer that are held at once, where any are
 MOMENTS_HELD = 256 << 20  # bytes of X^T X of one layer; with more, it is solved from rows (`wide`)
+ENOUGH = 96  # rows for each input of a layer; what neighbours in one image say is much the same
 HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 
@@ -90,6 +92,7 @@ def gathered(
     first: Float,
     wanted: Sequence[Mapping[str, Array]],
     there: Sequence[Mapping[str, Array]],
+    threads: Threads,
 ) -> tuple[Evidence, Evidence]:
     """What there is of the samples that are fitted, and of those that judge: `twin` is the layer in the original.
 
@@ -100,30 +103,37 @@ def gathered(
     groups, outputs, inputs = first.shape
     free = int(bool(behind.bias))
     samples = sum(unfolding.samples(values[fit.reading.tensor]) for values in there)
+    unfolding.limit = min(unfolding.limit, -(-ENOUGH * inputs // max(samples, 1)))
     wide = 8 * groups * inputs**2 > MOMENTS_HELD
     if wide:
         unfolding.limit = max(1, min(unfolding.limit, ROWS_HELD // (4 * groups * (inputs + outputs) * max(samples, 1))))
     kept: tuple[list[Rows], list[Rows]] = ([], [])
     found = tuple(Evidence(Wide(rows) if wide else Normal.empty(groups, inputs, outputs), rows) for rows in kept)
-    for number, (old, new) in enumerate(zip(wanted, there, strict=True)):
+
+    def of(pair: tuple[Mapping[str, Array], Mapping[str, Array]]) -> tuple[Normal | None, Rows | None]:
+        """What one batch says."""
         x, seen = (
-            _with_one(unfolding.rows(one.reading.real(values[one.reading.tensor])), free)
-            for one, values in ((twin, old), (fit, new))
+            unfolding.rows(one.reading.real(values[one.reading.tensor]), free)
+            for one, values in zip((twin, fit), pair, strict=True)
         )
         y = x @ np.swapaxes(first, 1, 2).astype(x.dtype)
         beside = np.zeros((1, 1, 1), y.dtype)
         if behind.shortcut:
             whole, beside = (
                 behind.share(unfolding.made(values[one.behind.shortcut]).astype(y.dtype, copy=False), groups)
-                for one, values in ((twin, old), (fit, new))
+                for one, values in zip((twin, fit), pair, strict=True)
             )
             y = y + whole - beside
+        share = ROWS_HELD / (seen.nbytes + 2 * y.nbytes) / len(wanted)
+        rows = Rows(seen, y, np.broadcast_to(beside, y.shape)) if wide or behind.bounds is not None else None
+        return None if wide else Normal.of(seen, y), None if rows is None else rows.thinned(share)
+
+    for number, (normal, rows) in enumerate(threads.map(of, zip(wanted, there, strict=True))):
         evidence = found[is_held_out(number, len(wanted))]
-        if isinstance(evidence.equations, Normal):
-            evidence.equations.add(seen, y)
-        if wide or behind.bounds is not None:
-            share = ROWS_HELD / (seen.nbytes + 2 * y.nbytes) / len(wanted)
-            evidence.rows.append(Rows(seen, y, np.broadcast_to(beside, y.shape)).thinned(share))
+        if normal is not None and isinstance(evidence.equations, Normal):
+            evidence.equations.add(normal)
+        if rows is not None:
+            evidence.rows.append(rows)
     fitted, held = found
     return fitted, held if held.equations.rows else fitted
 
@@ -137,8 +147,3 @@ def parted(batches: int) -> tuple[list[int], list[int]]:
     """The positions of the batches that are fitted and of those that judge; all judge where none can be spared."""
     fitted = [k for k in range(batches) if not is_held_out(k, batches)]
     return fitted, [k for k in range(batches) if is_held_out(k, batches)] or fitted
-
-
-def _with_one(rows: Array, free: int) -> Array:
-    """A column of ones, whose weight is the bias, behind the others."""
-    return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2) if free else rows

@@ -26,13 +26,14 @@ from onnxprune.dependency import Analysis
 from onnxprune.layers import Layer, layers_of, left_alone
 from onnxprune.model.segment import Segments
 from onnxprune.recovery.behind import Behind, Surroundings
-from onnxprune.recovery.clipping import Bounds, fitted_within, worthwhile
+from onnxprune.recovery.clipping import MORE, Bounds, fitted_within, worthwhile
 from onnxprune.recovery.evidence import Equations, Evidence, Fit, alike, gathered
 from onnxprune.recovery.leastsquares import Normal
 from onnxprune.recovery.reading import reading_of
 from onnxprune.recovery.rows import unfolding
 from onnxprune.recovery.stepping import Feed, Stepper
 from onnxprune.recovery.stored import Stored
+from onnxprune.recovery.threads import Threads
 from onnxprune.recovery.wide import effort
 from onnxprune.weights import Weights
 
@@ -116,27 +117,28 @@ def repaired(
     values: dict[str, Array] = {}
     found: dict[str, Array] = {}
     repairs: list[Repair] = []
-    for number, (twin, fit) in enumerate(fits):
-        if watch is not None:
-            watch(number, len(fits))
-        wanted, there = before.step(), after.step(values)
-        if _reads_the_same(twin, fit, wanted, there) and not _is_changed(*sides, twin.layer, fit.layer):
-            continue
-        if not fit.why_not:
-            rows = unfolding(fit.layer, pruned.model.nodes[fit.layer.node], limit, seed)
-            assert rows is not None
-            own, first = sides[1].stored(fit), sides[0].stored(twin).matrix()
-            evidence = gathered(twin, fit, rows, first, wanted, there)
-            new = _repair(twin.layer.name, own, first, fit.behind.bounds, evidence, solver)
-        if fit.why_not or isinstance(new, str):
-            left[twin.layer.name] = fit.why_not or str(new)
-            continue
-        stored, repair = new
-        repairs.append(repair)
-        if repair.kept:
-            values.update(stored)
-            names = {fit.layer.weight: twin.layer.weight, fit.behind.bias: twin.behind.bias}
-            found.update({names[name]: array for name, array in stored.items()})
+    with Threads(threads) as pool:
+        for number, (twin, fit) in enumerate(fits):
+            if watch is not None:
+                watch(number, len(fits))
+            wanted, there = before.step(), after.step(values)
+            if _reads_the_same(twin, fit, wanted, there) and not _is_changed(*sides, twin.layer, fit.layer):
+                continue
+            if not fit.why_not:
+                rows = unfolding(fit.layer, pruned.model.nodes[fit.layer.node], limit, seed)
+                assert rows is not None
+                own, first = sides[1].stored(fit), sides[0].stored(twin).matrix()
+                evidence = gathered(twin, fit, rows, first, wanted, there, pool)
+                new = _repair(twin.layer.name, own, first, fit.behind.bounds, evidence, solver, pool)
+            if fit.why_not or isinstance(new, str):
+                left[twin.layer.name] = fit.why_not or str(new)
+                continue
+            stored, repair = new
+            repairs.append(repair)
+            if repair.kept:
+                values.update(stored)
+                names = {fit.layer.weight: twin.layer.weight, fit.behind.bias: twin.behind.bias}
+                found.update({names[name]: array for name, array in stored.items()})
     return Repaired(found, values, tuple(repairs), left)
 
 
@@ -209,7 +211,13 @@ def _reads_the_same(
 
 
 def _repair(
-    name: str, own: Stored, first: Float, bounds: Bounds | None, evidence: tuple[Evidence, Evidence], solver: Solver
+    name: str,
+    own: Stored,
+    first: Float,
+    bounds: Bounds | None,
+    evidence: tuple[Evidence, Evidence],
+    solver: Solver,
+    threads: Threads,
 ) -> tuple[dict[str, Array], Repair] | str:
     """New stored values and what they are worth, or why there are none."""
     now, (fitted, held) = own.matrix(), evidence
@@ -217,11 +225,17 @@ def _repair(
     if not isinstance(fitted.equations, Normal) and effort(keep, fitted.equations.rows) > WORK:
         return f"its {first.shape[2]:,} inputs are too many for a mask of its own for each output"
     start = Start(own.layer, first, now, keep, own.free)
-    solved, inside = _solved(fitted, held, start, solver, bounds)
+    solved, inside = _solved(fitted, held, start, solver, bounds, threads)
     stored = own.put(solved)
     before, after = held.error(now, bounds), held.error(own.meant(stored), bounds)
     if after < before and held is not fitted:  # judged, so that what judged may be learnt from, too
-        solved, _ = _solved(fitted.together(held), None, start, solver, bounds if inside else None)
+        everything = fitted.together(held)
+        if bounds is not None and inside is not None:
+            assert isinstance(everything.equations, Normal)
+            rows = everything.rows
+            solved = fitted_within(everything.equations, rows, solved, inside, own.free, bounds, threads, MORE)
+        else:
+            solved, _ = solver(everything.equations, start)
         stored = own.put(solved)
     return stored, Repair(name, before, after, after < before)
 
@@ -241,13 +255,12 @@ def _kept(first: Float, now: Float, free: int) -> Mask:
 
 
 def _solved(
-    fitted: Evidence, held: Evidence | None, start: Start, solver: Solver, bounds: Bounds | None
-) -> tuple[Float, bool]:
-    """The weights, and whether they were fitted to what an activation lets through: if it is better where it counts."""
+    fitted: Evidence, held: Evidence, start: Start, solver: Solver, bounds: Bounds | None, threads: Threads
+) -> tuple[Float, Mask | None]:
+    """The weights; and which were free, where they were fitted to what an activation lets through: if it is better."""
     solved, keep = solver(fitted.equations, start)
     normal = fitted.equations
     if bounds is None or keep is None or not isinstance(normal, Normal) or not worthwhile(keep, bounds):
-        return solved, False
-    within = fitted_within(normal, fitted.rows, solved, keep, start.free, bounds)
-    better = held is None or held.error(within, bounds) < held.error(solved, bounds)
-    return (within, True) if better else (solved, False)
+        return solved, None
+    within = fitted_within(normal, fitted.rows, solved, keep, start.free, bounds, threads)
+    return (within, keep) if held.error(within, bounds) < held.error(solved, bounds) else (solved, None)

@@ -28,28 +28,26 @@ _FLAT = _PRODUCTS | RECURRENT | {"Gemm", "FusedGemm", "QGemm", "Einsum", "Attent
 
 
 class Unfolding:
-    """The rows of one layer, at most `limit` for each sample, at positions chosen once by `seed`."""
+    """The rows of one layer, at most `limit` for each sample, at positions that `seed` chooses for each shape."""
 
     def __init__(self, layer: Layer, node: Node, limit: int, seed: int) -> None:
-        self.layer, self._node, self.limit = layer, node, limit
-        self._generator = np.random.default_rng(seed)
+        self.layer, self._node, self.limit, self._seed = layer, node, limit, seed
         self._chosen: dict[tuple[int, ...], npt.NDArray[np.intp]] = {}
 
-    def rows(self, x: Array) -> Array:
-        """(G, R, I x K) of the tensor that the layer reads."""
+    def rows(self, x: Array, ones: int = 0) -> Array:
+        """(G, R, I x K + ones) of the tensor that the layer reads, and so many columns of ones behind it."""
         if self.layer.op_type in _WINDOWED:
-            return self._windows(x)
-        return self._flat(np.moveaxis(x, self.layer.data_axis, -1), self.samples(x))
+            return self._windows(x, ones)
+        flat = self._flat(np.moveaxis(x, self.layer.data_axis, -1), self.samples(x))
+        return np.concatenate([flat, np.ones((*flat.shape[:2], ones), flat.dtype)], axis=2) if ones else flat
 
     def made(self, y: Array) -> Array:
         """(G, R, O) of a tensor of the shape that the layer makes, at the same positions."""
         groups, outputs, _, _ = self.layer.shape
-        flat = np.moveaxis(y, self.layer.output_axis, -1)
         if self.layer.op_type not in _WINDOWED:
-            return self._flat(flat, self.samples(y))
-        spatial = flat.shape[1:-1]
-        flat = flat.reshape(len(flat), -1, groups, outputs)[:, self._part(spatial)]
-        return np.moveaxis(flat, 2, 0).reshape(groups, -1, outputs)
+            return self._flat(np.moveaxis(y, self.layer.output_axis, -1), self.samples(y))
+        part = np.take(y.reshape(len(y), groups, outputs, -1), self._part(y.shape[2:]), axis=3)
+        return np.moveaxis(part, (1, 0, 3), (0, 1, 2)).reshape(groups, -1, outputs)
 
     def samples(self, x: Array) -> int:
         """How many samples a tensor holds: a recurrence has them behind the time, all others in front."""
@@ -77,47 +75,46 @@ class Unfolding:
             self._chosen[shape] = (
                 np.arange(everything)
                 if everything <= limit
-                else np.sort(self._generator.choice(everything, limit, replace=False))
+                else np.sort(np.random.default_rng([self._seed, *shape]).choice(everything, limit, replace=False))
             )
         return self._chosen[shape]
 
-    def _windows(self, x: Array) -> Array:
+    def _windows(self, x: Array, ones: int) -> Array:
         groups, _, inputs, positions = self.layer.shape
         spatial, kernel = x.shape[2:], self.layer.operand_shape[2:]
-        attributes = self._node.attributes
-        strides = list(attributes.get("strides") or [1] * len(kernel))
-        dilations = list(attributes.get("dilations") or [1] * len(kernel))
+        attributes, rank = self._node.attributes, len(kernel)
+        strides = list(attributes.get("strides") or [1] * rank)
+        dilations = list(attributes.get("dilations") or [1] * rank)
         begins, ends = _pads(self._node, spatial, kernel, strides, dilations)
-        offsets = np.indices(kernel).reshape(len(kernel), -1)
+        offsets, gaps = np.indices(kernel).reshape(rank, -1), [1] * rank
         if self.layer.op_type == "ConvTranspose":  # a convolution of the input spread out, with the kernel turned round
-            more = list(attributes.get("output_padding") or [0] * len(kernel))
-            spread = np.zeros(
-                (*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(spatial, strides, strict=True))), x.dtype
-            )
-            spread[_at(*(slice(None, None, s) for s in strides))] = x
+            more = list(attributes.get("output_padding") or [0] * rank)
             reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
             begins = [r - b for r, b in zip(reach, begins, strict=True)]
             ends = [r - e + m for r, e, m in zip(reach, ends, more, strict=True)]
-            x, strides = spread, [1] * len(kernel)
+            gaps, strides = strides, gaps
             offsets = np.asarray(kernel)[:, None] - 1 - offsets
-        x = np.pad(x, [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True))])
-        x = x[_at(*(slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, x.shape[2:], strict=True)))]
+        spans = [(n - 1) * gap + 1 for n, gap in zip(spatial, gaps, strict=True)]
         sizes = tuple(
-            (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)
+            (n + b + e - d * (k - 1) - 1) // s + 1
+            for n, b, e, k, s, d in zip(spans, begins, ends, kernel, strides, dilations, strict=True)
         )
-        chosen = np.stack(np.unravel_index(self._part(sizes), sizes))
-        starts = chosen * np.asarray(strides)[:, None]
-        found = np.empty((x.shape[0], chosen.shape[1], x.shape[1], positions), x.dtype)
-        for k in range(positions):
-            at = starts + (offsets[:, k] * np.asarray(dilations))[:, None]
-            found[..., k] = np.moveaxis(x[_at(*at)], 1, 2)
-        rows: Array = found.reshape(-1, groups, inputs * positions)
-        return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
-
-
-def _at(*places: Any) -> tuple[Any, ...]:
-    """An index: all samples, all channels, these places."""
-    return (slice(None), slice(None), *places)
+        chosen = np.unravel_index(self._part(sizes), sizes)
+        at, there = np.zeros((len(chosen[0]), positions), np.intp), np.ones((len(chosen[0]), positions), np.bool_)
+        for axis, start in enumerate(chosen):
+            place = start[:, None] * strides[axis] + offsets[axis] * dilations[axis] - begins[axis]
+            there &= (place >= 0) & (place < spans[axis]) & (place % gaps[axis] == 0)
+            at = at * spatial[axis] + place // gaps[axis]
+        at[~there] = 0
+        read = np.take(x.reshape(*x.shape[:2], -1), at.reshape(-1), axis=2)
+        if not there.all():
+            read[:, :, ~there.reshape(-1)] = 0
+        read = read.reshape(len(x), groups, inputs, len(at), positions)
+        rows: Array = np.ones((groups, len(x), len(at), inputs * positions + ones), x.dtype)
+        rows[..., : inputs * positions].reshape(groups, len(x), len(at), inputs, positions)[...] = np.moveaxis(
+            read, (1, 0, 3), (0, 1, 2)
+        )
+        return rows.reshape(groups, -1, rows.shape[-1])
 
 
 def unfolding(layer: Layer, node: Node, limit: int = 256, seed: int = 0) -> Unfolding | None:
