@@ -28,6 +28,7 @@ from onnxprune.dependency import Analysis
 from onnxprune.dimensions import Vector
 from onnxprune.errors import UsageError
 from onnxprune.gating import Gated, gate
+from onnxprune.portions import there
 from onnxprune.runtime.session import Options, Session
 from onnxprune.unexplained import unexplained
 from onnxprune.watching import Watch, nobody
@@ -54,7 +55,7 @@ def divergence_of(
     """
     gated = gate(analysis)
     session = Session(gated.model.to_bytes(), Options(threads=threads))
-    return Divergence(gated, session, samples.take(most, seed), seed, watch or nobody)
+    return Divergence(gated, session, samples.take(most, seed), there(analysis, BATCH), seed, watch or nobody)
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Divergence:
     `runs` counts how often the samples, or a part of them, were run.
     """
 
-    def __init__(self, gated: Gated, session: Session, samples: Samples, seed: int, watch: Watch) -> None:
+    def __init__(self, gated: Gated, session: Session, samples: Samples, batch: int, seed: int, watch: Watch) -> None:
         self._gated, self._session, self._samples, self._watch = gated, session, samples, watch
+        self._batch = batch
         self.runs = 0
         self._before = self._outputs({})
         floats = [name for name, array in self._before.items() if array.dtype.kind == "f" and array.size]
@@ -105,7 +107,7 @@ class Divergence:
     @property
     def feeds(self) -> list[dict[str, Array]]:
         """The samples in the batches, and the order, in which another model's `run` is asked for them."""
-        return list(replace(self._samples, labels=None).batches(BATCH))
+        return list(replace(self._samples, labels=None).batches(self._batch))
 
     def of(self, run: Run) -> float:
         """The divergence of another model, with the same inputs and outputs."""
@@ -194,7 +196,7 @@ class Divergence:
         samples = self._samples
         arrays = {name: array[part] for name, array in samples.arrays.items()}
         chosen = replace(samples, arrays=arrays, labels=None)
-        for feed in chosen.batches(BATCH):
+        for feed in chosen.batches(self._batch):
             count = len(next(iter(feed.values())))
             for name, value in run(feed).items():
                 if isinstance(value, np.ndarray):

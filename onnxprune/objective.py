@@ -29,6 +29,7 @@ from onnxprune.evaluation import Evaluate
 from onnxprune.journal import Memo
 from onnxprune.model import Model
 from onnxprune.plan import Plan
+from onnxprune.portions import there
 from onnxprune.recovery import with_weights
 from onnxprune.recovery.reconstruct import repaired
 from onnxprune.resuming import Resuming
@@ -41,9 +42,9 @@ from onnxprune.watching import Watch
 __all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of", "repaired_on"]
 
 MOST = 128  # samples
-FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches, rows of each
-WORK = 7.5e11  # multiply-accumulates of curves that nobody asked for: a quarter of a minute or so on one core
-LONGEST = 1.5e12  # of the coarsest curves, without which a large model would have none
+FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches at most, rows of each
+WORK = 1.3e12  # multiply-accumulates of curves that nobody asked for: a quarter of a minute or so on one core
+LONGEST = 2.5e12  # of the coarsest curves, without which a large model would have none
 POINTS = 9  # counts of a group at which a curve is measured, at most
 
 
@@ -122,10 +123,10 @@ def repaired_on(samples: Samples, threads: int = 1, seed: int = 0) -> Callable[[
     It takes about ten times as long as a trial without. What indices are worth depends on the repair, and after a deep
     cut the outputs before it tell next to nothing of those after it.
     """
-    batches = list(samples.take(FITTED, seed + 1).batches(BATCH))
+    fitted = samples.take(FITTED, seed + 1)
 
     def made(analysis: Analysis, plan: Plan) -> Model:
-        pruned = silenced(analysis, plan)
+        batches, pruned = list(fitted.batches(there(analysis, BATCH))), silenced(analysis, plan)
         found = repaired(analysis, pruned, batches, limit=ROWS, seed=seed, threads=threads)
         return with_weights(pruned.model, found.pruned_values)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recover"]
 
-BATCH = 32  # samples that are run at once
+BATCH = 32  # samples that are run at once, at most
 NO_DATA = (
     "without calibration data importance is judged by weights alone and nothing is repaired: give --calibration, a few "
     "hundred inputs without labels, to keep far more accuracy"
@@ -106,6 +106,7 @@ class Recover:
     def _repaired(self, unit: Unit, method: str, original: Analysis) -> tuple[Values, Recovery]:
         from onnxprune.branches import drop
         from onnxprune.dependency import analyse
+        from onnxprune.portions import there
         from onnxprune.recovery import folded, put_back, refitted, stand_in
         from onnxprune.runtime.failure import RunFailed
         from onnxprune.silenced import silenced
@@ -121,7 +122,7 @@ class Recover:
             pruned = analyse(drop(pruned, unit.dropped), pruned.shapes.sizes, prober=pruned.prober)
         try:
             found = refitted(
-                stand_in(original, unit.shift), pruned, list(unit.samples.batches(BATCH)), method,
+                stand_in(original, unit.shift), pruned, list(unit.samples.batches(there(original, BATCH))), method,
                 None if unit.masking is None else unit.masking.choices,
                 seed=self.seed, threads=self.threads, watch=lambda n, of: watch("repair layers", n, of),
             )  # fmt: skip

@@ -29,7 +29,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("groups", "centring"),
     ("analysis",),
     ("dependency",),
-    ("plan", "explanation", "rescaling", "branches", "silencing", "layers"),
+    ("plan", "portions", "explanation", "rescaling", "branches", "silencing", "layers"),
     ("statistics", "consumers"),
     ("cut", "stamp", "gating", "permutation", "gemm"),
     ("continuity", "liveness", "silenced", "regrowth"),

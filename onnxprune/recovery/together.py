@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
-
-import numpy as np
 
 from onnxprune import cut
 from onnxprune.analysis import Analysis
@@ -20,6 +17,7 @@ from onnxprune.data import Samples
 from onnxprune.dependency import analyse
 from onnxprune.dimensions import keep_mask
 from onnxprune.plan import Plan
+from onnxprune.portions import there_and_back
 from onnxprune.recovery.evidence import parted
 from onnxprune.recovery.joint import EPOCHS, Feed, Joint, Mask, Student, jointly
 from onnxprune.recovery.refitting import with_weights
@@ -32,9 +30,8 @@ from onnxprune.trials import batch_of, sizes_of
 
 __all__ = ["Together", "together"]
 
-WORK = 1.65e11  # multiply-accumulates that nobody is kept waiting for without asking: 15 seconds or so of one core
-MOST, FEWEST = 32, 4  # samples that are run at once
-HELD = 128 << 20  # bytes of what is made on the way there; slopes and unfolded patches take a few times as much
+WORK = 2.5e11  # multiply-accumulates that nobody is kept waiting for without asking: 15 seconds or so of one core
+MOST = 32  # samples that are run at once
 FEW = 3  # epochs below which it is not worth the while
 
 
@@ -88,7 +85,7 @@ def together(
     else:
         made = cut.shrink(repaired, plan) if plan is not None and cuts else repaired.model
     small = analyse(made, sizes, prober=repaired.prober)
-    if (fewer := _at_once(small, batch_of(batches[0]))) < MOST:
+    if (fewer := there_and_back(small, MOST)) < MOST:
         batches = list(samples.batches(fewer))
         sizes = sizes_of(original.model, batches[0])
         small = analyse(made, sizes, prober=repaired.prober)
@@ -115,14 +112,6 @@ def together(
         wanted = process.run(original.model.to_bytes(), held)
         found = process.run(with_weights(made, joint.values).to_bytes(), held)
     return Together(again, joint, change(wanted, found))
-
-
-def _at_once(small: Analysis, batch: int) -> int:
-    """How many samples may be run at once: on the way back all that was made on the way there is still needed."""
-    shapes, dtypes = small.shapes.shape, small.shapes.dtype
-    made = [name for node in small.model.nodes if node.within is None for name in node.outputs if name]
-    numbers = sum(prod(shapes[n] or ()) for n in made if n in shapes and dtypes.get(n) == np.float32)
-    return max(FEWEST, min(MOST, int(HELD * batch / max(4 * numbers, 1))))
 
 
 def _affordable(small: Analysis, batches: Sequence[Feed]) -> int:
