@@ -31,7 +31,7 @@ from onnxprune.trials import batch_of, sizes_of
 __all__ = ["Together", "together"]
 
 WORK = 2.5e11  # multiply-accumulates that nobody is kept waiting for without asking: 15 seconds or so of one core
-MOST = 32  # samples that are run at once
+MOST = 8  # samples that are run at once: more make fewer steps of a pass, and keep less of the accuracy
 FEW = 3  # epochs below which it is not worth the while
 
 
