@@ -141,6 +141,7 @@ class Unit:
     scores: Scores | None = None
     curves: Mapping[int, Curve] | None = None  # what each group loses alone
     trial: Objective | None = None  # what the model loses at any counts
+    guard: Objective | None = None  # the same once repaired, for the answer of a search
     latency: LatencyModel | None = None  # what is spent where
     allocation: Allocation | None = None
     plan: Plan | None = None

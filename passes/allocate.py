@@ -73,11 +73,11 @@ class Allocate:
         aims = {budget: 1 - done * (1 - aim) for budget, aim in (wanted.asked | _corrected(unit, wanted)).items()}
         removed = None if sparsity is None else done * sparsity
         problem = Problem(chosen, wanted.costs, unit.scores.values, removed, aims, curves=unit.curves or {},
-                          trial=unit.trial, seed=self.seed, watch=unit.watch)  # fmt: skip
+                          trial=unit.trial, guard=unit.guard, seed=self.seed, watch=unit.watch)  # fmt: skip
         found = self._judged(unit, problem, allocate(self.allocation, problem))
         plan = Plan.of(unit.analysis.groups, choose(unit.scores.values, found.counts))
         told = wanted.told(found.reached) or {"sparsity": (sparsity or 0.0, found.reached["sparsity"])}
-        tried = () if unit.trial is None else (unit.trial.told,)
+        tried = dict.fromkeys(objective.told for objective in (unit.trial, unit.guard) if objective is not None)
         notes = (*unit.notes, *tried, *([found.told] if found.told else []), *told_ties(chosen, found.counts))
         return replace(unit, allocation=found, plan=plan, targets=told, aims=aims, notes=notes)
 

@@ -76,6 +76,8 @@ class Sense:
         try:
             if "trial" in needs:
                 unit = replace(unit, trial=self._objective(unit, needs["trial"], samples))
+            if "guard" in needs:
+                unit = replace(unit, guard=self._objective(unit, needs["guard"], samples))
             if "curves" in needs:
                 chosen = candidates(analysis, groups, multiple_of(self.round_to), block=conv_block(),
                                     keep_min=self.keep_min, tie=self.tie)  # fmt: skip
@@ -103,7 +105,7 @@ class Sense:
             if effort is None:
                 del needs["curves"]
         if self.objective != "auto":
-            needs = dict.fromkeys(needs, self.objective)
+            needs = {what: loss if what == "guard" else self.objective for what, loss in needs.items()}
         elif self.recover not in ("auto", "reconstruct", "joint"):  # a trial as what will be written
             needs = {what: "outputs" if loss == "repaired" else loss for what, loss in needs.items()}
         return needs, *(effort or (MOST, POINTS))

@@ -79,7 +79,8 @@ class Problem:
     `sparsity` is the fraction of indices to remove, 0 <= sparsity < 1. `targets` gives for each budget of `costs` the
     fraction of the whole model's cost that may stay; a target is met from below, and within `tolerance` of itself.
     `scores[atom]`, shape `(size,)`, are needed by the allocators that compare groups, `curves[atom]` by those that
-    weigh what each group loses alone, `trial` by those that search. `UsageError` otherwise.
+    weigh what each group loses alone, `trial` by those that search. `UsageError` otherwise. By `guard`, where there is
+    one, an answer is compared with the uniform one.
     """
 
     candidates: Sequence[Candidate]
@@ -90,6 +91,7 @@ class Problem:
     tolerance: float = TOLERANCE
     curves: Mapping[int, Curve] = field(default_factory=dict)
     trial: Trial | None = None
+    guard: Trial | None = None
     seed: int = 0
     watch: Watch = nobody
 

@@ -10,6 +10,7 @@ from onnxprune.allocators.allocation import Allocation, Allocator, Problem
 from onnxprune.allocators.amc import amc
 from onnxprune.allocators.best import best
 from onnxprune.allocators.erk import erk
+from onnxprune.allocators.guard import guarded
 from onnxprune.allocators.knapsack import knapsack
 from onnxprune.allocators.lamp import lamp
 from onnxprune.allocators.netadapt import netadapt
@@ -50,17 +51,17 @@ ALLOCATORS: Mapping[str, Allocator] = MappingProxyType(
 )
 NEEDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "amc": {"trial": "linear"},
+        "amc": {"trial": "linear", "guard": "repaired"},
         "best": {"curves": "outputs", "trial": "repaired"},
         "knapsack": {"curves": "outputs"},
-        "netadapt": {"trial": "outputs"},
+        "netadapt": {"trial": "outputs", "guard": "repaired"},
         "sensitivity": {"curves": "outputs"},
     }
 )
 
 
 def needs_of(name: str) -> Mapping[str, str]:
-    """What an allocator needs beside scores, `curves`, `trial` or both, and which loss serves it best there.
+    """What an allocator needs beside scores, of `curves`, `trial` and `guard`, and which loss serves it best there.
 
     `outputs`; where only deep cuts are compared `linear`; where few are, `repaired`. Of another's, its attribute
     `needs` says what it needs: "curves", "trial" or "curves trial".
@@ -82,5 +83,5 @@ def allocator_of(name: str) -> Allocator:
 
 
 def allocate(name: str, problem: Problem) -> Allocation:
-    """How many indices of each candidate stay, by the allocator of that name."""
-    return allocator_of(name)(problem)
+    """How many indices of each candidate stay, by the allocator of that name; see `guarded`."""
+    return guarded(name, problem, allocator_of(name)(problem))

@@ -168,9 +168,10 @@ def test_erk_by_hand() -> None:
 
 def test_deep_cuts_are_compared_by_what_can_be_repaired() -> None:
     """KL rewards flat outputs there; curves, of shallow cuts too, take the divergence."""
-    assert needs_of("amc") == {"trial": "linear"}
+    assert needs_of("amc") == {"trial": "linear", "guard": "repaired"}
+    assert needs_of("netadapt") == {"trial": "outputs", "guard": "repaired"}
     assert needs_of("best") == {"curves": "outputs", "trial": "repaired"}
-    others = {name: needs_of(name) for name in ALLOCATORS if name not in ("amc", "best")}
+    others = {name: needs_of(name) for name in ALLOCATORS if name not in ("amc", "best", "netadapt")}
     assert {loss for needs in others.values() for loss in needs.values()} == {"outputs"}
 
 
@@ -196,6 +197,28 @@ def test_best_takes_the_proposal_whose_trial_loses_least(curves: bool) -> None:
     assert dict(allocate("auto", replace(problem, trial=None)).counts) == dict(allocate("global", problem).counts)
     short = replace(problem, candidates=[replace(c, minimum=c.size - 1) for c in problem.candidates])
     assert not allocate("best", short).met
+
+
+@pytest.mark.parametrize("liked", ["netadapt", "uniform"])
+def test_a_search_ends_no_worse_than_uniform(liked: str) -> None:
+    """By what is left after repair; where nobody can say, or both are one, the answer is that of the search."""
+    problem = replace(_rows(), trial=lambda counts: sum((16 - kept) * (atom + 1) for atom, kept in counts.items()))
+    answers = {name: dict(allocate(name, problem).counts) for name in ("netadapt", "uniform")}
+    assert answers["netadapt"] != answers["uniform"]
+    asked: list[dict[int, int]] = []
+
+    def guard(counts: Mapping[int, int]) -> float:
+        asked.append(dict(counts))
+        return float(counts != answers[liked])
+
+    found = allocate("netadapt", replace(problem, guard=guard))
+    assert dict(found.counts) == answers[liked]
+    assert asked == [answers["netadapt"], answers["uniform"]]
+    assert found.met
+    assert found.told.startswith(f"allocation: {liked}, which loses ")
+    asked.clear()
+    assert dict(allocate("uniform", replace(problem, guard=guard)).counts) == answers["uniform"]
+    assert not asked
 
 
 def test_allocators_of_others_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
