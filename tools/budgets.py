@@ -2,51 +2,66 @@
 
     python -m tools.budgets [--models NAME,...] [--only REGEX] [--results FILE] [--write docs/benchmarks.md]
 
-Each cell is one call of `onnxprune prune --target latency=F --allocation NAME` with 256 calibration images (ImageNet
-models: 250), and one without repair. `reached` is the latency as the run measured it at its end, `tried` counts the
-models that an allocation ran to decide, `seconds` is the wall time of the whole call. What was found is put into FILE
-(JSON, a line each) at once and not measured again. Data as in tools/recovery.py.
+Each cell is one call of `onnxprune prune --target latency=F --allocation NAME` with 256 calibration samples at most,
+and each run a process of its own. `without repair` is the original cut by the same plan. `reached` is the latency as
+the run measured it at its end, `tried` counts the models that an allocation ran to decide, `seconds` is the wall time
+of the whole call. What was found is put into FILE (JSON, a line each) at once and not measured again. Data and metrics
+are those of `tools/subjects.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 import onnxprune
-from onnxprune.errors import GateNotMet
+from onnxprune import cut
+from onnxprune.dependency import analyse
+from onnxprune.model import Model
 from onnxprune.runtime.machine import this_machine
+from onnxprune.stamp import plan_of
 from tools.page import written
-from tools.recovery import ASSETS
+from tools.recovery import ASSETS, ROOT
 from tools.results import append, read
-from tools.subjects import subject
+from tools.subjects import METRICS, subject
 
-MODELS = ("cifar10_resnet20", "cifar10_resnet56", "mobilenet_v1_0.5_160", "squeezenet1.0_deepcompression")
+MODELS = (
+    "cifar10_resnet20",
+    "cifar10_resnet56",
+    "mobilenet_v1_0.5_160",
+    "squeezenet1.0_deepcompression",
+    "stories260k_llama",
+    "byte_sb_bidi_lstm",
+)
 SHARES = (0.75, 0.5)
-ALLOCATIONS = ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "netadapt", "amc")
+ALLOCATIONS = ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "netadapt", "amc", "best")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One allocation at one share of a model's latency; top-1 in percent."""
+    """One allocation at one share of a model's latency: the model's metric after, without repair, and before."""
 
     model: str
     share: float
     allocation: str
-    top1: float = 0.0
+    after: float = 0.0
     bare: float = 0.0
     before: float = 0.0
     reached: float = 0.0
     tried: int = 0
     seconds: float = 0.0
+    metric: str = "top-1"
+    kl: float = 0.0
 
     @property
     def key(self) -> tuple[str, float, str]:
@@ -55,45 +70,43 @@ class Cell:
 
 
 def measured(cell: Cell, assets: Path) -> Cell:
-    """Prune twice, with repair and without."""
+    """Prune once, and judge what was written and the same cut without repair."""
     who = subject(cell.model, assets)
-    assert who.test.labels is not None
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "train.npz"), x=who.drawn(0))
-        np.savez(Path(folder, "test.npz"), x=next(iter(who.test.arrays.values())), labels=who.test.labels)
-        found = []
-        for recover in ("auto", "none"):
-            start = time.perf_counter()
-            report = onnxprune.prune(
-                who.path, target=f"latency={cell.share}", allocation=cell.allocation, recover=recover, best_effort=True,
-                calibration=str(Path(folder, "train.npz")), evaluate=str(Path(folder, "test.npz")),
-            ).report  # fmt: skip
-            found.append((report, time.perf_counter() - start))
-    (report, seconds), (bare, _) = found
-    assert report.metric_after is not None
-    assert report.metric_before is not None
-    assert bare.metric_after is not None
-    told = next((m for note in report.notes if (m := re.search(r"tried (\d+) cuts", note))), None)
-    return Cell(*cell.key, 100 * report.metric_after, 100 * bare.metric_after, 100 * report.metric_before,
-                report.targets["latency"][1], int(told[1]) if told else 0, seconds)  # fmt: skip
+        train = Path(folder, "train.npz")
+        np.savez(train, x=who.drawn(0))
+        start = time.perf_counter()
+        found = onnxprune.prune(
+            who.path, target=f"latency={cell.share}", allocation=cell.allocation, calibration=str(train),
+            best_effort=True,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+    original = analyse(Model.load(who.path))
+    bare = who.judge(cut.shrink(original, plan_of(found.model, original)))
+    judged = who.judge(found.model)
+    tried = sum(int(m[1]) for note in found.report.notes if (m := re.search(r"tried (\d+) cuts", note)))
+    return Cell(*cell.key, judged.after, bare.after, judged.before, found.report.targets["latency"][1], tried, seconds,
+                who.metric.name, judged.kl)  # fmt: skip
 
 
 def table(cells: Sequence[Cell]) -> str:
     """One row for each allocation, one table for each model and share."""
     known = {cell.key: cell for cell in cells}
-    lines = [f"{this_machine()}. Top-1 in percent; one run each."]
+    lines = [f"{this_machine()}. Top-1 and F1 in percent; KL to the original in nats, after repair; one run each."]
     for model in MODELS:
         for share in SHARES:
             rows = [known[model, share, a] for a in ALLOCATIONS if (model, share, a) in known]
             if not rows:
                 continue
-            lines += ["", f"**{model}** ({rows[0].before:.1f} %), latency={share}", ""]
+            metric, digits = rows[0].metric, METRICS[rows[0].metric].digits
+            lines += ["", f"**{model}** ({metric} {rows[0].before:.{digits}f}), latency={share}", ""]
             lines += [
-                "| allocation | without repair | repaired | reached | tried | seconds |",
-                "|---|---|---|---|---|---|",
+                "| allocation | without repair | repaired | KL | reached | tried | seconds |",
+                "|---|---|---|---|---|---|---|",
             ]
             lines += [
-                f"| `{c.allocation}` | {c.bare:.1f} | {c.top1:.1f} | {c.reached:.3f} | {c.tried} | {c.seconds:.0f} |"
+                f"| `{c.allocation}` | {c.bare:.{digits}f} | {c.after:.{digits}f} | {c.kl:.3f} | {c.reached:.3f} | "
+                f"{c.tried} | {c.seconds:.0f} |"
                 for c in rows
             ]
     return "\n".join(lines) + "\n"
@@ -106,17 +119,24 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("budgets.jsonl"))
     parser.add_argument("--assets", type=Path, default=ASSETS)
     parser.add_argument("--write", type=Path, help="a page whose table 'budgets' is written anew")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.cell:
+        print(json.dumps(asdict(measured(Cell(**json.loads(arguments.cell)), arguments.assets))))
+        return
     known = {cell.key: cell for cell in read(arguments.results, Cell)}
+    command = [sys.executable, "-m", "tools.budgets", "--assets", str(arguments.assets), "--cell"]
     cells = [Cell(m, s, a) for m in arguments.models.split(",") for s in SHARES for a in ALLOCATIONS]
     for cell in cells:
         if cell.key in known or not re.search(arguments.only, f"{cell.model} {cell.share} {cell.allocation}"):
             continue
-        try:
-            known[cell.key] = measured(cell, arguments.assets)
-        except GateNotMet as failure:
-            print(f"{cell.key}: {failure}", file=sys.stderr)
+        run = subprocess.run(
+            [*command, json.dumps(asdict(cell))], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        if run.returncode:
+            print(f"{cell.key}: {(run.stderr.strip() or run.stdout).splitlines()[-1]}", file=sys.stderr)
             continue
+        known[cell.key] = Cell(**json.loads(run.stdout.splitlines()[-1]))
         append(arguments.results, known[cell.key])
         print(known[cell.key], file=sys.stderr, flush=True)
     text = table(list(known.values()))
