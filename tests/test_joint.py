@@ -12,8 +12,10 @@ from onnxprune import api
 from onnxprune.dependency import analyse
 from onnxprune.errors import UsageError
 from onnxprune.model import Model
-from onnxprune.recovery.joint import Student, jointly
+from onnxprune.recovery import joint
+from onnxprune.recovery.joint import Joint, Student, jointly
 from onnxprune.recovery.refitting import with_weights
+from onnxprune.recovery.together import Together
 from onnxprune.runtime.session import Session
 from onnxprune.testing import build
 
@@ -80,6 +82,28 @@ def test_the_zeros_of_a_mask_stay() -> None:
     assert found.better
     for name in ("A", "C"):
         assert np.array_equal(found.values[name] == 0, masked.array(name) == 0)
+
+
+def test_it_ends_early_where_it_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are far too long double the error at once; the epochs that are left are not waited for."""
+    model = build(NET)
+    steps: list[int] = []
+    monkeypatch.setattr(joint, "RATE", 50.0)
+    found = jointly(
+        analyse(model, {"N": 8}), Student(analyse(damaged(model, 0), {"N": 8}), everything), batches(),
+        epochs=20, watch=lambda done, of: steps.append(of),
+    )  # fmt: skip
+    assert found is not None
+    assert not found.better
+    assert joint.WARM <= len(steps) < steps[0] // 2
+
+
+def test_where_slopes_end_is_told() -> None:
+    """What lies in front of such an operator learns nothing from what is behind it."""
+    stopped = Joint({}, 1.0, 0.5, 3, ("MaxPool", "Resize"))
+    told = Together(analyse(build(NET)), stopped).told
+    assert len(told) == 2
+    assert told[1].startswith("no slopes lead back through MaxPool, Resize: ")
 
 
 def test_nothing_is_learnt_where_nothing_can_be() -> None:

@@ -29,7 +29,7 @@ Float: TypeAlias = npt.NDArray[np.float64]
 Equations: TypeAlias = Normal | Wide
 ROWS_HELD = 256 << 20  # bytes of rows of one layer that are held at once, where any are
 MOMENTS_HELD = 256 << 20  # bytes of X^T X of one layer; with more, it is solved from rows (`wide`)
-ENOUGH = 96  # rows for each input of a layer; what neighbours in one image say is much the same
+ENOUGH, FEWEST = 96, 64  # rows for each input of a layer, and of each sample: what neighbours in one image say is alike
 HELD_OUT = 5  # one batch in so many judges repairs and takes no part in them
 
 
@@ -103,7 +103,7 @@ def gathered(
     groups, outputs, inputs = first.shape
     free = int(bool(behind.bias))
     samples = sum(unfolding.samples(values[fit.reading.tensor]) for values in there)
-    unfolding.limit = min(unfolding.limit, -(-ENOUGH * inputs // max(samples, 1)))
+    unfolding.limit = min(unfolding.limit, max(FEWEST, -(-ENOUGH * inputs // max(samples, 1))))
     wide = 8 * groups * inputs**2 > MOMENTS_HELD
     if wide:
         unfolding.limit = max(1, min(unfolding.limit, ROWS_HELD // (4 * groups * (inputs + outputs) * max(samples, 1))))

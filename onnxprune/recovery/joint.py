@@ -15,6 +15,7 @@ features are off.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
@@ -41,6 +42,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 EPOCHS = 12  # passes over the samples
 RATE = 0.06  # a step, as a share of the root mean square of a tensor, where the error is all of the energy
 WARM = 10  # steps until it is as long as that
+LOST = 2  # times the error before: where the mean of as many steps is beyond that, the rest does not bring it back
 MOMENTS = (0.9, 0.99)  # how much of the first and second moments of slopes a step leaves
 
 
@@ -101,15 +103,14 @@ def jointly(
     fitted, held = parted(len(batches))
     before = process.error(targets.feed(k, slopes) for k in held)
     reach = RATE * before**0.5
-    generator, total, done = np.random.default_rng(seed), epochs * len(fitted), 0
-    for _ in range(epochs):
-        for k in generator.permutation(fitted):
-            if watch is not None:
-                watch(done, total)
-            process.step(
-                targets.feed(k, slopes), reach * min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2
-            )
-            done += 1
+    generator, total, recent = np.random.default_rng(seed), epochs * len(fitted), deque[float](maxlen=WARM)
+    for done, k in enumerate(k for _ in range(epochs) for k in generator.permutation(fitted)):
+        if watch is not None:
+            watch(done, total)
+        share = reach * min(1.0, (done + 1) / WARM) * (1 + cos(pi * done / total)) / 2
+        recent.append(process.step(targets.feed(k, slopes), share))
+        if len(recent) == WARM and sum(recent) > LOST * WARM * before:
+            break
     return Joint(process.weights, before, process.error(targets.feed(k, slopes) for k in held), epochs, slopes.stopped)
 
 
@@ -197,8 +198,8 @@ class _Steps:
         made = [self._run({**feed, **self.weights}) for feed in feeds]
         return float(np.mean([sum(float(outputs[name]) for name in names) for outputs in made]))
 
-    def step(self, feed: Feed, share: float) -> None:
-        """Go along the slopes on one batch, each tensor `share` of its root mean square."""
+    def step(self, feed: Feed, share: float) -> float:
+        """Go along the slopes on one batch, each tensor `share` of its root mean square; the error there before."""
         outputs = self._run({**feed, **self.weights})
         self._number += 1
         first, second = (1 - moment**self._number for moment in MOMENTS)
@@ -211,3 +212,4 @@ class _Steps:
             if name in self._free:
                 way *= self._free[name]
             array -= np.float32(share * self._length[name]) * way
+        return sum(float(outputs[name]) for name in self._slopes.errors.values())

@@ -56,7 +56,13 @@ class Together:
         went = f"the error of what layers read on held-out samples went from {self.joint.before:.3g} to"
         if not self.joint.better:
             return (f"layers were not refitted together: {went} {self.joint.after:.3g}",)
-        return (f"refitted all layers together, {self.joint.epochs} passes: {went} {self.joint.after:.3g}",)
+        told = [f"refitted all layers together, {self.joint.epochs} passes: {went} {self.joint.after:.3g}"]
+        if self.joint.stopped:
+            ended = ", ".join(self.joint.stopped)
+            told.append(
+                f"no slopes lead back through {ended}: what lies in front was fitted to what is read there alone"
+            )
+        return tuple(told)
 
 
 def together(
