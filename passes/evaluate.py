@@ -28,7 +28,7 @@ class Evaluate:
 
     evaluate: str = option("", "Labelled data for top-1 accuracy, or module:function that measures.", "PATH")
     preprocess: str = option("", "A TOML file that says how to preprocess stored images.", "FILE")
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Evaluate both models, if an evaluation was named."""

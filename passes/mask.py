@@ -47,7 +47,7 @@ class Mask:
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
     schedule: str = option("cubic", "How far each step goes: linear, or cubic (far at first).", choices=SCHEDULES)
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def __post_init__(self) -> None:
         from onnxprune.sparsity import granularity_of

@@ -34,7 +34,7 @@ class Meet:
     target: tuple[str, ...] = option((), "What may stay: latency=0.5, latency=4ms.", "BUDGET=F")
     steps: int = option(1, "Prune in so many steps, with scores and repair anew after each.", "N", minimum=1)
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
 

@@ -33,7 +33,7 @@ class Permute:
     skip: tuple[str, ...] = option((), "Masks: leave alone the first or last layer (default: neither).", "first,last")
     embeddings: bool = option(False, "Masks: set weights of embeddings to zero, too.")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Search, permute, prove, analyse again; an order that cannot be proven is not taken, and that is said."""

@@ -24,7 +24,7 @@ class Profile:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     rounds: int = option(40, "Timed calls of each model; 0 measures no latency.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")

@@ -43,7 +43,7 @@ class Rank:
     exclude: tuple[str, ...] = option((), "Leave alone branches of that name.", "PATTERN")
     best_effort: bool = option(False, "Write what can be had if a target cannot be reached.")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class Recover:
     )
     from_noise: bool = option(False, "Repair on random samples, too, although that makes most models worse.")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Repair the model of `unit.analysis` under its plan, or with the masks that it has already."""

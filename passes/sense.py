@@ -45,7 +45,7 @@ class Sense:
     keep_min: int = option(1, "Indices of each group that stay at least.", "N", minimum=1)
     tie: tuple[str, ...] = option((), "Groups of that name and of one size keep equal counts.", "PATTERN")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def __post_init__(self) -> None:
         if self.objective == "metric" and not self.evaluate:

@@ -22,7 +22,7 @@ class Tabulate:
     gives: ClassVar[frozenset[str]] = frozenset()
 
     target: tuple[str, ...] = option((), "What may stay: latency=0.5, latency=4ms.", "BUDGET=F")
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
     provider: str = option("CPUExecutionProvider", "Execution provider of ONNX Runtime.", "NAME")
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
 

@@ -24,7 +24,7 @@ class Verify:
     gives: ClassVar[frozenset[str]] = frozenset({"verdict"})
 
     seed: int = option(0, "Seed of everything that is random.", "N", minimum=0)
-    threads: int = option(1, "Threads of ONNX Runtime.", "N", minimum=1)
+    threads: int = option(1, "Threads of ONNX Runtime and of repairs.", "N", minimum=1)
 
     def run(self, unit: Unit) -> Unit:
         """Check; find and exclude the groups at fault; give up only when that does not help."""
