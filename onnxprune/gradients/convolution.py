@@ -78,9 +78,7 @@ def conv(tape: Tape, node: Node, slope: str) -> dict[int, str]:
         found[0] = _enlarged(tape, slope, weight, window)
     if tape.wants(weight):
         found[1] = _kernel(tape, slope, data, weight, window, tape.shape(node.outputs[0])[1], tape.shape(data)[1])
-    if len(node.inputs) > 2 and tape.wants(node.inputs[2]):
-        found[2] = tape.assembly.sum(slope, [0, *range(2, 2 + len(large))])
-    return found
+    return found | _bias(tape, node, slope)
 
 
 def conv_transpose(tape: Tape, node: Node, slope: str) -> dict[int, str]:
@@ -93,9 +91,14 @@ def conv_transpose(tape: Tape, node: Node, slope: str) -> dict[int, str]:
         found[0] = tape.add("Conv", slope, weight, **window.attributes)
     if tape.wants(weight):
         found[1] = _kernel(tape, data, slope, weight, window, tape.shape(data)[1], tape.shape(node.outputs[0])[1])
-    if len(node.inputs) > 2 and tape.wants(node.inputs[2]):
-        found[2] = tape.assembly.sum(slope, [0, *range(2, 2 + len(large))])
-    return found
+    return found | _bias(tape, node, slope)
+
+
+def _bias(tape: Tape, node: Node, slope: str) -> dict[int, str]:
+    """The slope of a bias, where there is one that learns: summed over samples and positions."""
+    if len(node.inputs) < 3 or not tape.wants(node.inputs[2]):
+        return {}
+    return {2: tape.assembly.sum(slope, [0, *range(2, len(tape.shape(node.outputs[0])))])}
 
 
 def _enlarged(tape: Tape, slope: str, weight: str, window: Window) -> str:
