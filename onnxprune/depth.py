@@ -17,7 +17,7 @@ from onnxprune.divergence import divergence_of
 from onnxprune.errors import GateNotMet
 from onnxprune.model import Model
 from onnxprune.recovery import Shift, stand_in
-from onnxprune.runtime.session import Options, Session
+from onnxprune.resuming import Resuming
 from onnxprune.runtime.timing import measure
 from onnxprune.targets import MEASURED_TOLERANCE, Bound
 from onnxprune.trials import feeds_for, one_feed
@@ -61,6 +61,8 @@ class Depth:
             None if samples is None else divergence_of(self._judged, samples, most=MOST, threads=threads, seed=seed)
         )
 
+        self._resuming = Resuming(self._judged, [] if self._divergence is None else self._divergence.feeds, threads)
+
     def __enter__(self) -> Depth:
         self._verifier.__enter__()
         return self
@@ -74,8 +76,8 @@ class Depth:
         """What the model loses without these branches."""
         if self._divergence is None:
             return self._verifier.change_of(drop(self._analysis, dropped)).relative
-        made = drop(self._judged, dropped)
-        return self._divergence.of(Session(made.to_bytes(), Options(threads=self._threads)).run)
+        found = self._resuming.outputs(drop(self._judged, dropped))
+        return self._divergence.of(lambda _: next(found))
 
     def dropped(
         self, branches: Sequence[Branch], count: int, loss: Loss, bounds: Mapping[str, Bound]
