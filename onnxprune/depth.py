@@ -60,7 +60,6 @@ class Depth:
         self._divergence = (
             None if samples is None else divergence_of(self._judged, samples, most=MOST, threads=threads, seed=seed)
         )
-
         self._resuming = Resuming(self._judged, [] if self._divergence is None else self._divergence.feeds, threads)
 
     def __enter__(self) -> Depth:
