@@ -1,12 +1,13 @@
 """What every allocation keeps at equal measured latency, before and after repair: a table in Markdown.
 
-    python -m tools.budgets [--models NAME,...] [--only REGEX] [--results FILE] [--write docs/benchmarks.md]
+    python -m tools.budgets [--models NAME,...] [--only REGEX] [--results FILE] [--seeds 3] [--write docs/benchmarks.md]
 
-Each cell is one call of `onnxprune prune --target latency=F --allocation NAME` with 256 calibration samples at most,
-and each run a process of its own. `without repair` is the original cut by the same plan. `reached` is the latency as
-the run measured it at its end, `tried` counts the models that an allocation ran to decide, `seconds` is the wall time
-of the whole call. What was found is put into FILE (JSON, a line each) at once and not measured again. Data and metrics
-are those of `tools/subjects.py`.
+Each cell is the mean over `--seeds` calls of `onnxprune prune --target latency=F --allocation NAME`, each with a draw
+of 256 calibration samples of its own (all of them, in another order, where there are fewer), with their standard
+deviation, and each run a process of its own. `without repair` is the original cut by the same plan. `reached` is the
+latency as the run measured it at its end, `tried` counts the models that an allocation ran to decide, `seconds` is the
+wall time of the whole call. What was found is put into FILE (JSON, a line each) at once and not measured again. Data
+and metrics are those of `tools/subjects.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +34,7 @@ from onnxprune.model import Model
 from onnxprune.runtime.machine import this_machine
 from onnxprune.stamp import plan_of
 from tools.page import written
-from tools.recovery import ASSETS, ROOT
+from tools.recovery import ASSETS, ROOT, spread
 from tools.results import append, read
 from tools.subjects import METRICS, subject
 
@@ -49,11 +52,14 @@ ALLOCATIONS = ("uniform", "erk", "lamp", "global", "sensitivity", "knapsack", "n
 
 @dataclass(frozen=True)
 class Cell:
-    """One allocation at one share of a model's latency: the model's metric after, without repair, and before."""
+    """One allocation at one share of a model's latency, one draw of samples: the model's metric after, without repair,
+    and before.
+    """
 
     model: str
     share: float
     allocation: str
+    seed: int = 0
     after: float = 0.0
     bare: float = 0.0
     before: float = 0.0
@@ -64,9 +70,9 @@ class Cell:
     kl: float = 0.0
 
     @property
-    def key(self) -> tuple[str, float, str]:
+    def key(self) -> tuple[str, float, str, int]:
         """What it is a measurement of."""
-        return self.model, self.share, self.allocation
+        return self.model, self.share, self.allocation, self.seed
 
 
 def measured(cell: Cell, assets: Path) -> Cell:
@@ -74,11 +80,11 @@ def measured(cell: Cell, assets: Path) -> Cell:
     who = subject(cell.model, assets)
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder, "train.npz")
-        np.savez(train, x=who.drawn(0))
+        np.savez(train, x=who.drawn(cell.seed))
         start = time.perf_counter()
         found = onnxprune.prune(
             who.path, target=f"latency={cell.share}", allocation=cell.allocation, calibration=str(train),
-            best_effort=True,
+            seed=cell.seed, best_effort=True,
         )  # fmt: skip
         seconds = time.perf_counter() - start
     original = analyse(Model.load(who.path))
@@ -91,32 +97,45 @@ def measured(cell: Cell, assets: Path) -> Cell:
 
 def table(cells: Sequence[Cell]) -> str:
     """One row for each allocation, one table for each model and share."""
-    known = {cell.key: cell for cell in cells}
-    lines = [f"{this_machine()}. Top-1 and F1 in percent; KL to the original in nats, after repair; one run each."]
+    found: dict[tuple[str, float, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        found[cell.model, cell.share, cell.allocation].append(cell)
+    lines = [
+        f"{this_machine()}. Top-1 and F1 in percent; KL to the original in nats, after repair; mean and standard "
+        "deviation over the draws."
+    ]
     for model in MODELS:
         for share in SHARES:
-            rows = [known[model, share, a] for a in ALLOCATIONS if (model, share, a) in known]
+            rows = [(a, found[model, share, a]) for a in ALLOCATIONS if (model, share, a) in found]
             if not rows:
                 continue
-            metric, digits = rows[0].metric, METRICS[rows[0].metric].digits
-            lines += ["", f"**{model}** ({metric} {rows[0].before:.{digits}f}), latency={share}", ""]
+            first = rows[0][1][0]
+            digits = METRICS[first.metric].digits
+            lines += ["", f"**{model}** ({first.metric} {first.before:.{digits}f}), latency={share}", ""]
             lines += [
-                "| allocation | without repair | repaired | KL | reached | tried | seconds |",
-                "|---|---|---|---|---|---|---|",
+                "| allocation | draws | without repair | repaired | KL | reached | tried | seconds |",
+                "|---|---|---|---|---|---|---|---|",
             ]
-            lines += [
-                f"| `{c.allocation}` | {c.bare:.{digits}f} | {c.after:.{digits}f} | {c.kl:.3f} | {c.reached:.3f} | "
-                f"{c.tried} | {c.seconds:.0f} |"
-                for c in rows
-            ]
+            for name, drawn in rows:
+                shown = (
+                    str(len(drawn)),
+                    spread([c.bare for c in drawn], digits),
+                    spread([c.after for c in drawn], digits),
+                    spread([c.kl for c in drawn], 3),
+                    f"{statistics.mean(c.reached for c in drawn):.3f}",
+                    f"{statistics.mean(c.tried for c in drawn):.0f}",
+                    f"{statistics.mean(c.seconds for c in drawn):.0f}",
+                )
+                lines.append(f"| `{name}` | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--only", default="", help="measure only 'model share allocation' that match")
+    parser.add_argument("--only", default="", help="measure only 'model share allocation seed' that match")
     parser.add_argument("--results", type=Path, default=Path("budgets.jsonl"))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--assets", type=Path, default=ASSETS)
     parser.add_argument("--write", type=Path, help="a page whose table 'budgets' is written anew")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
@@ -126,9 +145,15 @@ def main() -> None:
         return
     known = {cell.key: cell for cell in read(arguments.results, Cell)}
     command = [sys.executable, "-m", "tools.budgets", "--assets", str(arguments.assets), "--cell"]
-    cells = [Cell(m, s, a) for m in arguments.models.split(",") for s in SHARES for a in ALLOCATIONS]
+    cells = [
+        Cell(model, share, allocation, seed)
+        for seed in range(arguments.seeds)
+        for model in arguments.models.split(",")
+        for share in SHARES
+        for allocation in ALLOCATIONS
+    ]
     for cell in cells:
-        if cell.key in known or not re.search(arguments.only, f"{cell.model} {cell.share} {cell.allocation}"):
+        if cell.key in known or not re.search(arguments.only, " ".join(map(str, cell.key))):
             continue
         run = subprocess.run(
             [*command, json.dumps(asdict(cell))], capture_output=True, text=True, check=False, cwd=ROOT

@@ -274,7 +274,7 @@ def table(cells: Sequence[Cell], sheet: Sheet) -> str:
         last = next(part for part in reversed(parts) if part)
         digits = METRICS[last[0].metric].digits
         shown = [
-            f"{_spread([c.after for c in part], digits)} | {_divergences([c.kl for c in part if c.kl >= 0])}"
+            f"{spread([c.after for c in part], digits)} | {_divergences([c.kl for c in part if c.kl >= 0])}"
             for part in parts
         ]
         cost = f"{statistics.mean(c.seconds for c in last):.0f} | {max(c.memory for c in last):.2f}"
@@ -283,7 +283,8 @@ def table(cells: Sequence[Cell], sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: Sequence[float], digits: int = 1) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard deviation, or the one value there is, or nothing."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
@@ -291,7 +292,7 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def _divergences(values: Sequence[float]) -> str:
-    return _spread(values, 3 if max(values, default=0.0) >= 0.01 else 5)
+    return spread(values, 3 if max(values, default=0.0) >= 0.01 else 5)
 
 
 def main() -> None:
