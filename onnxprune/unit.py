@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from onnxprune.verification import Verdict
 
 NAMED = 3  # layers that are named, of each reason
-MUCH = 0.5  # a relative change of the outputs above which a user is told loudly
 
 __all__ = ["Attempt", "Dropping", "Evaluation", "Lever", "Recovery", "Unit"]
 
@@ -86,10 +85,12 @@ class Recovery:
             told.extend(self.together.told)
         if self.left:
             told.append(f"not repaired: {_left(self.left)}")
-        if after.relative <= MUCH:
-            return tuple(told)
-        loud = f"the pruned model is much worse than the original (relative error {after.relative:.2f}): take less away"
-        return *told, f"{loud}, or try --allocation best (channels) or --criterion obc (weights)"
+        return tuple(told)
+
+    @property
+    def left_with(self) -> Change | None:
+        """How far the outputs on held-out samples are from the original's in the end."""
+        return self.after if self.taken else self.before
 
 
 def _left(left: Mapping[str, str]) -> str:

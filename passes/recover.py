@@ -52,6 +52,7 @@ class Recover:
         """Repair the model of `unit.analysis` under its plan, or with the masks that it has already."""
         from onnxprune.dependency import analyse
         from onnxprune.recovery import norms_of, with_weights
+        from onnxprune.remedies import warned
 
         assert unit.analysis is not None
         original = unit.original or unit.analysis
@@ -65,13 +66,13 @@ class Recover:
         values, recovery = self._repaired(unit, method, original)
         notes = (*unit.notes, *note)
         if not recovery.taken or not values:
-            return replace(unit, recovery=recovery, notes=(*notes, *recovery.told))
+            return replace(unit, recovery=recovery, notes=(*notes, *recovery.told, *warned(unit, recovery.left_with)))
         model = with_weights(analysis.model, values)
         again = analyse(model, analysis.shapes.sizes, allow=analysis.allow, prober=analysis.prober)
         if self.recover in ("auto", "joint") and method == "reconstruct" and not unit.shift:
             again, recovery = self._together(unit, original, again, recovery)
         masking = None if unit.masking is None else unit.masking.repaired(again.model)
-        notes = (*notes, *recovery.told)
+        notes = (*notes, *recovery.told, *warned(unit, recovery.left_with))
         return replace(unit, analysis=again, original=original, masking=masking, recovery=recovery, notes=notes)
 
     def _together(

@@ -47,7 +47,7 @@ ORDER: Sequence[Sequence[str]] = (
     ("resuming",),
     ("objective", "prediction", "depth"),
     ("unit", "benchmark", "front", "curves"),
-    ("report", "plots"),
+    ("report", "plots", "remedies"),
     ("passmanager", "fingerprints"),
     ("exploration", "survey", "flags"),
     ("testing",),

@@ -234,4 +234,5 @@ def test_what_is_left_is_repaired(models: Path, tmp_path: Path, name: str) -> No
     assert report.reconstruction_error is not None
     assert report.reconstruction_error_before is not None
     assert report.reconstruction_error < report.reconstruction_error_before
+    assert (report.output_change, report.output_change_on) == (report.reconstruction_error, "held-out samples")
     assert api.verify(source, out).passed

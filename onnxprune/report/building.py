@@ -128,8 +128,7 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         left=None if stripped is None else dict(stripped.left),
         verified=verdict is not None and verdict.passed and verdict.exact,
         exact=verdict is None or verdict.exact,
-        output_change=None if verdict is None or verdict.change is None else verdict.change.relative,
-        output_divergence=None if verdict is None or verdict.change is None else verdict.change.divergence,
+        **_change(unit),
         max_error=None if verdict is None else verdict.max_error,
         verified_inputs=0 if verdict is None else verdict.inputs,
         verified_batches=() if verdict is None else verdict.batches,
@@ -145,6 +144,18 @@ def report_of(unit: Unit, written: Model, output: str | None) -> Report:
         seconds=dict(unit.seconds),
         **_latency(unit),
     )
+
+
+def _change(unit: Unit) -> dict[str, Any]:
+    """How far the outputs of a model that is not exact are from the original's: on held-out samples, where a repair was
+    judged by some, for the random inputs of a verification say little of one that was fitted to real ones.
+    """
+    if unit.verdict is None or unit.verdict.change is None:
+        return {}
+    held_out = None if unit.recovery is None else unit.recovery.left_with
+    found = held_out or unit.verdict.change
+    on = "the inputs of the verification" if held_out is None else "held-out samples"
+    return {"output_change": found.relative, "output_divergence": found.divergence, "output_change_on": on}
 
 
 def _macs_after(unit: Unit, costs: Costs, written: Model) -> int:

@@ -65,7 +65,8 @@ def show_report(console: Console, report: Report) -> None:
             f"(batch {_and(report.verified_batches)}), largest relative error {report.max_error:.1e}"
         )
     if not report.exact:
-        console.print(Text(_inexact(report.output_change, report.output_divergence), style="yellow"))
+        said = _inexact(report.output_change, report.output_divergence, report.output_change_on)
+        console.print(Text(said, style="yellow"))
     for note in report.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     left = [f for f in report.fixed if f.reason == "verification"]
@@ -77,10 +78,11 @@ def show_report(console: Console, report: Report) -> None:
         console.print(Text(f"written: {report.output}"))
 
 
-def _inexact(change: float | None, divergence: float | None) -> str:
+def _inexact(change: float | None, divergence: float | None, on: str | None) -> str:
     """What is said of a model that is not, and was not meant to be, the masked original."""
     diverged = "" if divergence is None else f" (as scores, by a KL divergence of {divergence:.2g})"
-    found = "" if change is None else f": the outputs differ from the original's by {change:.1%}{diverged}"
+    where = "" if on is None else f" on {on}"
+    found = "" if change is None else f": the outputs differ from the original's by {change:.1%}{where}{diverged}"
     return f"not exact, as was asked: nobody claims that this model is the masked original{found}"
 
 
@@ -193,7 +195,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     found = f"largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {_and(verdict.batches)}"
     console.print(Text(f"{word}: {found}", style=style))
     if verdict.passed and not verdict.exact and verdict.change is not None:
-        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence), style="yellow"))
+        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence, None), style="yellow"))
     if not verdict.passed:
         console.print(Text(verdict.detail))
     for left_out in verdict.left_out:

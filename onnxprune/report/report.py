@@ -139,7 +139,8 @@ class Report:
 
     `exact` is false where something was done, on request, that silencing cannot tell of; then `verified` is false, too,
     `max_error` is that of the exact part, `output_change` the relative change of the outputs (their root mean square)
-    and `output_divergence` the Kullback-Leibler divergence of what could be scores, both against the original.
+    and `output_divergence` the Kullback-Leibler divergence of what could be scores, both against the original, on what
+    `output_change_on` says: held-out samples after a repair, else the inputs of the verification.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -169,6 +170,7 @@ class Report:
     exact: bool = True
     output_change: float | None = None
     output_divergence: float | None = None
+    output_change_on: str | None = None
     max_error: float | None = None
     verified_inputs: int = 0
     verified_batches: tuple[int, ...] = ()
