@@ -72,6 +72,11 @@ class _Scores:
         shifted = values - values.max(axis=-1, keepdims=True)
         return _Scores(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
+    @property
+    def centred(self) -> Array:
+        """The logarithms around the mean of their row, which no constant that is added to scores changes."""
+        return np.asarray(self.logarithms - self.logarithms.mean(axis=-1, keepdims=True))
+
 
 class Divergence:
     """A function from gates to how far the outputs are from those without gates; `measure` says in which sense.
@@ -112,6 +117,20 @@ class Divergence:
     def of(self, run: Run) -> float:
         """The divergence of another model, with the same inputs and outputs."""
         return self._mean(self._each(self._collected(run, slice(None))))
+
+    def moved(self, run: Run) -> float:
+        """How far the scores of another model are from the original's, each row around its mean: the root of the summed
+        squared differences over that of the squared scores; what `of` says, where there are no scores.
+
+        A few rows of which the other model is sure and wrong make up most of a mean KL divergence, and another draw
+        has others; this is told from the same samples with a fraction of that error.
+        """
+        after = self._collected(run, slice(None))
+        if self._scores is None:
+            return self._mean(self._each(after))
+        before, found = (_Scores.of(x[self._scores], self._probabilities).centred for x in (self._before, after))
+        size = float(np.square(before).sum()) or 1.0
+        return float(np.sqrt(np.square(found - before).sum() / size))
 
     def unexplained(self, run: Run) -> float:
         """The share of the outputs' variance that no linear map of another model's outputs predicts; see there.

@@ -4,8 +4,9 @@ Which indices stay follows from scores: the best. For each trial the model is ma
 of a masked model is made in a tenth of the time that it runs, gates between layers would double that time, for they
 keep the runtime from fusing them, and odd widths are slower than whole ones.
 
-The loss is the divergence of the outputs from the original's on calibration samples, or what no linear map of them
-tells of the original's, or, with an evaluation, what its first metric loses. It is never below 0.
+The loss is the divergence of the outputs from the original's on calibration samples, or how far their scores have
+moved, or what no linear map of them tells of the original's, or, with an evaluation, what its first metric loses. It is
+never below 0.
 
 A trial is known by the indices that stay. So whoever asks, curve, search or agent, gets from a memo what was tried
 before, by this run or, where the memo has a journal, by one that was stopped.
@@ -14,6 +15,7 @@ before, by this run or, where the memo has a journal, by one that was stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -47,14 +49,18 @@ WORK = 1.3e12  # multiply-accumulates of curves that nobody asked for: a quarter
 LONGEST = 2.5e12  # of the coarsest curves, without which a large model would have none
 POINTS = 9  # counts of a group at which a curve is measured, at most
 
+Far: TypeAlias = Literal["divergence", "moved", "unexplained"]
+"""In which sense outputs are far from the original's: see the methods of `Divergence`, of which `of` is the first."""
+
 
 class Objective:
     """Maps counts (kept indices by atom; an absent atom is whole) to a loss; the same counts are run once.
 
-    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square), `unexplained variance`
-    (a share, where `linear` is asked for), or a metric's name. `trials` counts what was tried. `made` makes the model
-    of a plan that is run; a masked one is as good as a cut one. `memo` is asked before anything is run; its `about`
-    says on what losses depend, beside the indices that stay. Errors: `PassFailed` where a trial does not run.
+    `measure` says what the loss is: `KL` (nats), `relative` (of the outputs' root mean square, or where that is asked
+    for of the scores'), `unexplained variance` (a share), or a metric's name. `trials` counts what was tried. `made`
+    makes the model of a plan that is run; a masked one is as good as a cut one. `memo` is asked before anything is run;
+    its `about` says on what losses depend, beside the indices that stay. Errors: `PassFailed` where a trial does not
+    run.
     """
 
     def __init__(
@@ -65,19 +71,24 @@ class Objective:
         *,
         evaluate: Evaluate | None = None,
         most: int = MOST,
-        linear: bool = False,
+        far: Far = "divergence",
         threads: int = 1,
         seed: int = 0,
         made: Callable[[Analysis, Plan], Model] = cut.mask,
         memo: Memo | None = None,
     ) -> None:
         self._analysis, self._scores, self._evaluate, self._made = analysis, scores, evaluate, made
-        self._threads, self._linear = threads, linear
+        self._threads = threads
         self._divergence: Divergence = divergence_of(analysis, samples, most=most, threads=threads, seed=seed)
         self._resuming = Resuming(analysis, self._divergence.feeds, threads)
         self._memo = Memo() if memo is None else memo
         self._groups = {group.atom.id: group for group in analysis.groups}
-        self.measure = "unexplained variance" if linear else self._divergence.measure
+        of = self._divergence
+        self._far, self.measure = {
+            "divergence": (of.of, of.measure),
+            "moved": (of.moved, "relative"),
+            "unexplained": (of.unexplained, "unexplained variance"),
+        }[far]
         self._before = 0.0
         if evaluate is not None:
             found = evaluate(lambda feed: self._divergence.run({}, feed))
@@ -112,7 +123,7 @@ class Objective:
     def _loss(self, model: Model) -> float:
         if self._evaluate is None:
             found = self._resuming.outputs(model)
-            return (self._divergence.unexplained if self._linear else self._divergence.of)(lambda _: next(found))
+            return self._far(lambda _: next(found))
         session = Session(model.to_bytes(), Options(threads=self._threads))
         return self._before - next(iter(self._evaluate(session.run).values()))
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from onnxprune.analysis import Analysis
     from onnxprune.journal import Memo
     from onnxprune.model import Model
-    from onnxprune.objective import Objective
+    from onnxprune.objective import Far, Objective
     from onnxprune.plan import Plan
 
 __all__ = ["Sense"]
 
+FAR: Mapping[str, Far] = {"linear": "unexplained", "repaired": "moved"}  # of an objective; others: divergence
 OBJECTIVES = ("auto", "outputs", "linear", "repaired", "metric")
 
 
@@ -128,7 +129,7 @@ class Sense:
             made = repaired_on(fitted, self.threads, self.seed)
         analysis = unit.analysis if evaluate is not None else stand_in(unit.analysis, unit.shift)
         return Objective(analysis, unit.scores.values, judged, evaluate=evaluate, most=most, made=made,
-                         linear=loss == "linear", threads=self.threads, seed=self.seed,
+                         far=FAR.get(loss, "divergence"), threads=self.threads, seed=self.seed,
                          memo=self._memo(unit, loss, most))  # fmt: skip
 
     def _memo(self, unit: Unit, loss: str, most: int) -> Memo:

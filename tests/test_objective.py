@@ -60,12 +60,33 @@ def test_what_a_linear_map_brings_back_is_not_lost(models: Path) -> None:
     edit.replace("linear.weight", -model.array("linear.weight"))
     turned, counts = edit.done(), {analysis.groups[0].atom.id: 1}
     linear, plain = (
-        Objective(analysis, scores, samples, linear=found, made=lambda analysis, plan: turned)
-        for found in (True, False)
+        Objective(analysis, scores, samples, far=far, made=lambda analysis, plan: turned)
+        for far in ("unexplained", "divergence")
     )
     assert linear.measure == "unexplained variance"
     assert linear(counts) < 0.1 < 0.5 < plain(counts)
-    assert 0.05 < Objective(analysis, scores, samples, linear=True)({g.atom.id: 1 for g in analysis.groups}) < 1.5
+    assert 0.05 < Objective(analysis, scores, samples, far="unexplained")({g.atom.id: 1 for g in analysis.groups}) < 1.5
+
+
+def test_scores_that_are_shifted_have_not_moved(models: Path) -> None:
+    """A constant that is added to all scores of a row changes nothing; half of every score is half of them gone."""
+    from onnxprune.model import Edit
+
+    analysis, scores, samples = ready(models, "cifar10_resnet20", 16)
+    model, counts = analysis.model, {analysis.groups[0].atom.id: 1}
+    weight, bias = (model.array(f"linear.{name}") for name in ("weight", "bias"))
+
+    def moved(weight: Vector, bias: Vector) -> float:
+        edit = Edit(model)
+        edit.replace("linear.weight", weight.astype(np.float32))
+        edit.replace("linear.bias", bias.astype(np.float32))
+        made = edit.done()
+        objective = Objective(analysis, scores, samples, far="moved", made=lambda analysis, plan: made)
+        assert objective.measure == "relative"
+        return objective(counts)
+
+    assert moved(weight, bias + 3) == pytest.approx(0, abs=1e-5)
+    assert moved(weight / 2, bias / 2) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_what_is_repaired_first_loses_less(models: Path) -> None:

@@ -6,6 +6,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
+from onnxprune.dimensions import Vector
+
 __all__ = ["Curve"]
 
 
@@ -29,6 +33,26 @@ class Curve:
                 kept.append(count)
                 loss.append(worst)
         return Curve(tuple(reversed(kept)), tuple(reversed(loss)))
+
+    def along(self, scores: Vector) -> Curve:
+        """The curve at every count, between measured ones in the shape of `scores`, ascending, of shape (size,).
+
+        The next index to go has a score no lower than the last one's, so losses grow ever faster between two measured
+        counts, too. On a straight line between them every count would be worth as much as another, and an optimum
+        would lie on nothing but measured counts.
+        """
+        gone = np.concatenate([[0.0], np.cumsum(np.maximum(scores, 0.0))])[::-1]  # by how many stay
+        found = [(self.kept[0], self.loss[0])]
+        for low, high in zip(range(len(self.kept) - 1), range(1, len(self.kept)), strict=True):
+            counts = np.arange(self.kept[low] + 1, self.kept[high] + 1)
+            whole = gone[self.kept[low]] - gone[self.kept[high]]
+            if whole > 0:
+                share = (gone[counts] - gone[self.kept[high]]) / whole
+            else:
+                share = (self.kept[high] - counts) / (self.kept[high] - self.kept[low])
+            losses = self.loss[high] + (self.loss[low] - self.loss[high]) * share
+            found.extend(zip(counts.tolist(), losses.tolist(), strict=True))
+        return Curve(*zip(*found, strict=True))
 
     def at(self, kept: int) -> float:
         """The loss when `kept` indices stay: on the line between the nearest counts, and its continuation below."""

@@ -14,6 +14,7 @@ from onnxprune.allocators.guard import guarded
 from onnxprune.allocators.knapsack import knapsack
 from onnxprune.allocators.lamp import lamp
 from onnxprune.allocators.netadapt import netadapt
+from onnxprune.allocators.ordered import along_scores
 from onnxprune.allocators.ranked import ranked
 from onnxprune.allocators.sensitivity import sensitivity
 from onnxprune.allocators.uniform import uniform
@@ -83,5 +84,6 @@ def allocator_of(name: str) -> Allocator:
 
 
 def allocate(name: str, problem: Problem) -> Allocation:
-    """How many indices of each candidate stay, by the allocator of that name; see `guarded`."""
+    """How many indices of each candidate stay, by the allocator of that name; see `along_scores` and `guarded`."""
+    problem = along_scores(problem)
     return guarded(name, problem, allocator_of(name)(problem))

@@ -291,7 +291,8 @@ def test_resnet20_at_half_its_cost(models: Path, name: str, budget: str, round_t
     analysis = analyse(Model.load(models / "cifar10_resnet20.onnx"))
     scores, costs = score(Evidence(analysis), "l2"), Costs.of(analysis)
     found = candidates(analysis, analysis.groups, round_to)
-    curves = {c.atom: Curve.of(c.size, [(1, c.size)]) for c in found}
+    curves = {c.atom: Curve.of(c.size, [(k, c.size * (c.size - k) / (c.size - 1)) for k in range(1, c.size)])
+              for c in found}  # fmt: skip
     asked = {budget: 0.5}
     result = allocate(name, Problem(found, costs, scores.values, None, asked, curves=curves, trial=_missing))
     assert result.met

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, allocate, needs_of, registry
 from onnxprune.allocators.amc import TRIALS
+from onnxprune.allocators.between import between
 from onnxprune.allocators.erk import density
 from onnxprune.cost import Costs, Term
 from onnxprune.dimensions import Atom
@@ -45,6 +46,25 @@ def test_knapsack_is_the_optimum(problem: Problem) -> None:
     if fitting:
         assert problem.costs.total("macs", found.counts) <= limit
         assert loss(problem, found.counts) == pytest.approx(min(loss(problem, counts) for counts in fitting))
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32), st.booleans())
+def test_a_curve_follows_scores_between_measured_counts(size: int, seed: int, flat: bool) -> None:
+    """What was measured stays; in between losses never rise with what stays, and grow ever faster with what goes."""
+    rng = np.random.default_rng(seed)
+    scores = np.zeros(size) if flat else np.sort(rng.random(size))
+    counts = sorted({1, *rng.integers(1, size, 3).tolist()} - {size})
+    curve = Curve.of(size, [(kept, float(rng.random())) for kept in counts])
+    found = curve.along(scores)
+    assert found.kept == tuple(range(1, size + 1))
+    for kept, loss_there in zip(curve.kept, curve.loss, strict=True):
+        assert found.at(kept) == loss_there
+    assert all(more <= less + 1e-12 for less, more in pairwise(found.loss))
+    for low, high in pairwise(curve.kept):
+        steps = [found.at(kept) - found.at(kept + 1) for kept in range(low, high)]
+        assert all(first >= second - 1e-9 for first, second in pairwise(steps))
+        middle = (low + high) // 2
+        assert found.at(middle) <= curve.at(middle) + 1e-9
 
 
 @st.composite
@@ -190,13 +210,43 @@ def test_best_takes_the_proposal_whose_trial_loses_least(curves: bool) -> None:
     problem = replace(ready, trial=trial, curves=ready.curves if curves else {})
     found = allocate("best", problem)
     names = ["global", "uniform", "lamp", *(["knapsack"] if curves else [])]
-    assert tried == [tuple(allocate(name, problem).counts.values()) for name in names]
+    proposed = [allocate(name, problem) for name in names]
+    if curves:
+        proposed.append(between(problem, proposed[0], proposed[3]))
+    assert tried == [tuple(one.counts.values()) for one in proposed]
     assert (dict(found.counts), found.met) == (wanted, True)
     assert found.told.startswith("allocation: lamp, whose trial loses least (global ")
     assert allocate("auto", problem) == found
     assert dict(allocate("auto", replace(problem, trial=None)).counts) == dict(allocate("global", problem).counts)
     short = replace(problem, candidates=[replace(c, minimum=c.size - 1) for c in problem.candidates])
     assert not allocate("best", short).met
+
+
+@pytest.mark.parametrize(("worse", "taken"), [(1.0, True), (1.09, True), (1.11, False)])
+def test_best_prefers_what_lies_between_two_estimates(worse: float, taken: bool) -> None:
+    """Unless another loses less by more than a trial can tell."""
+    rng = np.random.default_rng(0)
+    problem = replace(_rows(), scores={atom: rng.random(16) * (atom + 1) for atom in range(10)})
+    first, second = (allocate(name, problem) for name in ("global", "knapsack"))
+    wanted = dict(between(problem, first, second).counts)
+    assert wanted not in (dict(first.counts), dict(second.counts))
+    found = allocate("best", replace(problem, trial=lambda counts: worse if dict(counts) == wanted else 1.0))
+    assert (dict(found.counts) == wanted) == taken
+    assert ("between" in found.told.partition(",")[0]) == taken
+    assert ("told apart" in found.told) == (taken and worse > 1)
+
+
+@given(any_problem(), st.booleans())
+def test_what_lies_between_meets_the_targets(problem: Problem, by_sparsity: bool) -> None:
+    """On the steps of the groups; half of one and the same is the same."""
+    if by_sparsity:
+        problem = replace(problem, targets={}, sparsity=0.4)
+    one, other = (allocate(name, problem) for name in ("global", "knapsack"))
+    found = between(problem, one, other)
+    assert found.met or not (one.met and other.met)
+    assert all(found.counts[c.atom] in c.options for c in problem.candidates)
+    if other.met and not by_sparsity:
+        assert dict(between(problem, other, other).counts) == dict(other.counts)
 
 
 @pytest.mark.parametrize("liked", ["netadapt", "uniform"])
