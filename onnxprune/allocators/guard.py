@@ -24,5 +24,7 @@ def guarded(name: str, problem: Problem, found: Allocation) -> Allocation:
     mine, theirs = problem.guard(found.counts), problem.guard(other.counts)
     lost = f"{name} {mine:.3g}, uniform {theirs:.3g}"
     if (not other.met, theirs) < (not found.met, mine):
-        return replace(other, told=f"allocation: uniform, which loses less once repaired than what was found ({lost})")
-    return replace(found, told=f"allocation: {name}, which loses no more once repaired than uniform ({lost})")
+        why = "loses less once repaired than what was found" if other.met == found.met else "meets the targets"
+        return replace(other, told=f"allocation: uniform, which {why} ({lost})")
+    why = "loses no more once repaired than uniform" if mine <= theirs else "meets the targets, as uniform does not"
+    return replace(found, told=f"allocation: {name}, which {why} ({lost})")

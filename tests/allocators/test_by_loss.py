@@ -15,6 +15,7 @@ from onnxprune.allocators import ALLOCATORS, Candidate, Curve, Problem, Trial, a
 from onnxprune.allocators.amc import TRIALS
 from onnxprune.allocators.between import between
 from onnxprune.allocators.erk import density
+from onnxprune.allocators.guard import guarded
 from onnxprune.cost import Costs, Term
 from onnxprune.dimensions import Atom
 from onnxprune.errors import UsageError
@@ -269,6 +270,20 @@ def test_a_search_ends_no_worse_than_uniform(liked: str) -> None:
     asked.clear()
     assert dict(allocate("uniform", replace(problem, guard=guard)).counts) == answers["uniform"]
     assert not asked
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_a_target_that_only_one_of_two_meets_decides(met: bool) -> None:
+    """Whatever it loses, and the note says that this was why."""
+    problem = _rows()
+    other = allocate("uniform", problem)
+    found = replace(other, counts={0: 16, **dict.fromkeys(range(1, 10), 15)}, met=met)
+    if met:
+        problem = replace(problem, candidates=[replace(c, minimum=15) for c in problem.candidates])
+    told = guarded("netadapt", replace(problem, guard=lambda counts: float((counts[0] == 16) == met)), found)
+    assert told.met
+    assert told.counts == (found if met else other).counts
+    assert told.told.startswith(f"allocation: {'netadapt' if met else 'uniform'}, which meets the targets")
 
 
 def test_allocators_of_others_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
