@@ -14,9 +14,6 @@ from onnxprune.allocators.uniform import uniform
 
 __all__ = ["best"]
 
-MEAN = "between global and knapsack"
-NEAR = 1.1  # times the least loss: what loses no more is not told apart by a trial
-
 
 def best(problem: Problem) -> Allocation:
     """Every proposal is tried whole, and the one that loses least is taken; of those that meet the targets, if any do.
@@ -24,21 +21,17 @@ def best(problem: Problem) -> Allocation:
     No rule for allocation is best on every model: sums of loss curves are near the truth where groups hardly depend on
     each other, and far off where one cut ruins what the next reads; scores that are compared over layers are the other
     way round. A trial of each tells. Where there are `problem.curves`, `knapsack` proposes too, and what lies between
-    it and `global`: that is taken unless another loses less by more than a trial can tell. Needs `problem.trial`.
+    it and `global`. Needs `problem.trial`.
     """
     trial = trial_of(problem)
     proposals: dict[str, Allocation] = {"global": ranked(problem), "uniform": uniform(problem), "lamp": lamp(problem)}
     if problem.curves:
         proposals["knapsack"] = knapsack(problem)
-        proposals[MEAN] = between(problem, proposals["global"], proposals["knapsack"])
-    tried = {}
+        proposals["between global and knapsack"] = between(problem, proposals["global"], proposals["knapsack"])
+    tried = []
     for done, (name, found) in enumerate(proposals.items()):
         problem.watch(f"try allocations ({name})", done, len(proposals))
-        tried[name] = not found.met, trial(found.counts)
-    name = min(tried, key=lambda name: tried[name])
-    missed, least = tried[name]
-    if MEAN in tried and tried[MEAN] <= (missed, NEAR * least):
-        name = MEAN
-    losses = ", ".join(f"{other} {lost:.3g}" for other, (_, lost) in tried.items())
-    least_or_near = "loses least" if tried[name][1] <= least else "loses no more than can be told apart from the least"
-    return replace(proposals[name], told=f"allocation: {name}, whose trial {least_or_near} ({losses})")
+        tried.append((trial(found.counts), name, found))
+    _, name, found = min(tried, key=lambda one: (not one[2].met, one[0]))
+    losses = ", ".join(f"{other} {lost:.3g}" for lost, other, _ in tried)
+    return replace(found, told=f"allocation: {name}, whose trial loses least ({losses})")

@@ -223,18 +223,16 @@ def test_best_takes_the_proposal_whose_trial_loses_least(curves: bool) -> None:
     assert not allocate("best", short).met
 
 
-@pytest.mark.parametrize(("worse", "taken"), [(1.0, True), (1.09, True), (1.11, False)])
-def test_best_prefers_what_lies_between_two_estimates(worse: float, taken: bool) -> None:
-    """Unless another loses less by more than a trial can tell."""
+def test_best_tries_what_lies_between_two_estimates() -> None:
+    """And takes it where it loses least."""
     rng = np.random.default_rng(0)
     problem = replace(_rows(), scores={atom: rng.random(16) * (atom + 1) for atom in range(10)})
     first, second = (allocate(name, problem) for name in ("global", "knapsack"))
     wanted = dict(between(problem, first, second).counts)
     assert wanted not in (dict(first.counts), dict(second.counts))
-    found = allocate("best", replace(problem, trial=lambda counts: worse if dict(counts) == wanted else 1.0))
-    assert (dict(found.counts) == wanted) == taken
-    assert ("between" in found.told.partition(",")[0]) == taken
-    assert ("told apart" in found.told) == (taken and worse > 1)
+    found = allocate("best", replace(problem, trial=lambda counts: float(dict(counts) != wanted)))
+    assert dict(found.counts) == wanted
+    assert found.told.startswith("allocation: between global and knapsack, whose trial loses least (global 1, ")
 
 
 @given(any_problem(), st.booleans())
