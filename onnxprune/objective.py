@@ -44,7 +44,8 @@ from onnxprune.watching import Watch
 __all__ = ["MOST", "POINTS", "Objective", "affordable", "counts_of", "curves_of", "repaired_on"]
 
 MOST = 128  # samples
-FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches at most, rows of each
+FITTED, BATCH, ROWS = 128, 32, 32  # samples that a repair in a trial is fitted to, in batches at most, rows of each;
+# of fewer samples more rows each, as many in all
 WORK = 1.3e12  # multiply-accumulates of curves that nobody asked for: a quarter of a minute or so on one core
 LONGEST = 2.5e12  # of the coarsest curves, without which a large model would have none
 POINTS = 9  # counts of a group at which a curve is measured, at most
@@ -135,10 +136,11 @@ def repaired_on(samples: Samples, threads: int = 1, seed: int = 0) -> Callable[[
     cut the outputs before it tell next to nothing of those after it.
     """
     fitted = samples.take(FITTED, seed + 1)
+    rows = ROWS * FITTED // max(len(fitted), 1)
 
     def made(analysis: Analysis, plan: Plan) -> Model:
         batches, pruned = list(fitted.batches(there(analysis, BATCH))), silenced(analysis, plan)
-        found = repaired(analysis, pruned, batches, limit=ROWS, seed=seed, threads=threads)
+        found = repaired(analysis, pruned, batches, limit=rows, seed=seed, threads=threads)
         return with_weights(pruned.model, found.pruned_values)
 
     return made
