@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from onnxprune.model import Model
 from onnxprune.noise import random_samples
 from onnxprune.objective import Objective, counts_of, curves_of, repaired_on
 from onnxprune.plan import Plan
+from onnxprune.recovery.reconstruct import Repaired
 from onnxprune.runtime.session import Session
+from onnxprune.testing import build
 from tests.commands import Commands
 
 
