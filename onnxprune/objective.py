@@ -140,7 +140,7 @@ def repaired_on(samples: Samples, threads: int = 1, seed: int = 0) -> Callable[[
 
     def made(analysis: Analysis, plan: Plan) -> Model:
         batches, pruned = list(fitted.batches(there(analysis, BATCH))), silenced(analysis, plan)
-        found = repaired(analysis, pruned, batches, limit=rows, seed=seed, threads=threads)
+        found = repaired(analysis, pruned, batches, limit=rows, within=False, seed=seed, threads=threads)
         return with_weights(pruned.model, found.pruned_values)
 
     return made

@@ -99,6 +99,7 @@ def repaired(
     solver: Solver = least_squares,
     *,
     limit: int = LIMIT,
+    within: bool = True,
     seed: int = 0,
     threads: int = 1,
     watch: Callable[[int, int], None] | None = None,
@@ -107,7 +108,7 @@ def repaired(
 
     `pruned` is the original with weights set to zero (a mask), of the same shapes, and of the same nodes but for
     residual branches that are gone: what is zero stays zero. `limit` is how many rows of each sample a fit takes, at
-    most.
+    most; `within` leaves out of account what an activation behind a layer cuts off, for a third of the time.
     Errors: `RunFailed`.
     """
     sides = _Side(original), _Side(pruned)
@@ -129,7 +130,9 @@ def repaired(
                 assert rows is not None
                 own, first = sides[1].stored(fit), sides[0].stored(twin).matrix()
                 evidence = gathered(twin, fit, rows, first, wanted, there, pool)
-                new = _repair(twin.layer.name, own, first, fit.behind.bounds, evidence, solver, pool)
+                new = _repair(
+                    twin.layer.name, own, first, fit.behind.bounds if within else None, evidence, solver, pool
+                )
             if fit.why_not or isinstance(new, str):
                 left[twin.layer.name] = fit.why_not or str(new)
                 continue
