@@ -42,6 +42,8 @@ def _remedies(unit: Unit) -> list[str]:
         if number:
             found.append(f"try --granularity branch, which drops some of {number} residual branches whole: narrower "
                          "layers often save little time")  # fmt: skip
+    if not (masked or dropped) and "latency" not in unit.targets and asked.get("round_to") == "auto":
+        found.append("try --round-to 1, which keeps more at the same work and saves less time")
     if not (masked or dropped) and asked.get("allocation") not in ("auto", "best"):
         found.append("try --allocation best")
     if masked and asked.get("criterion") not in ("auto", "obc"):

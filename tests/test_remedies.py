@@ -45,6 +45,8 @@ def test_nothing_is_said_of_what_is_near(after: Change | None) -> None:
         (unit(), []),
         (unit(options={"allocation": "uniform", "criterion": "l2"}), ["--allocation best", "--criterion obd"]),
         (unit(options={"allocation": "best", "criterion": "obd"}), []),
+        (unit(options={"round_to": "auto"}, targets={"macs": (0.5, 0.5)}), ["--round-to 1"]),
+        (unit(options={"round_to": "auto"}, targets={"latency": (0.5, 0.5)}), []),
         (unit(options={"recover": "norm"}, samples=20), ["--recover", "samples than 20"]),
         (unit(RESIDUAL), []),
         (unit(RESIDUAL, targets={"latency": (0.5, 0.5)}), ["--granularity branch"]),
