@@ -35,20 +35,21 @@ def warned(unit: Unit, after: Change | None) -> tuple[str, ...]:
 def _remedies(unit: Unit) -> list[str]:
     """What was not tried and may help, what is worth most first."""
     asked = {key: value for _, options in unit.options for key, value in options.items()}
-    masked, dropped = unit.masking is not None, bool(unit.branches)
+    masked = unit.masking is not None
+    channels = not masked and not unit.branches
     found = []
-    if not (masked or dropped) and "latency" in unit.targets and unit.analysis is not None:
+    if channels and "latency" in unit.targets and unit.analysis is not None:
         number = len(branches_of(unit.analysis))
         if number:
             found.append(f"try --granularity branch, which drops some of {number} residual branches whole: narrower "
                          "layers often save little time")  # fmt: skip
-    if not (masked or dropped) and "latency" not in unit.targets and asked.get("round_to") == "auto":
+    if channels and "latency" not in unit.targets and asked.get("round_to") == "auto":
         found.append("try --round-to 1, which keeps more at the same work and saves less time")
-    if not (masked or dropped) and asked.get("allocation") not in ("auto", "best"):
+    if channels and asked.get("allocation") not in ("auto", "best"):
         found.append("try --allocation best")
     if masked and asked.get("criterion") not in ("auto", "obc"):
         found.append("try --criterion obc")
-    if not (masked or dropped) and asked.get("criterion") not in ("auto", "obd"):
+    if channels and asked.get("criterion") not in ("auto", "obd"):
         found.append("try --criterion obd")
     if asked.get("recover") not in ("auto", "joint", "reconstruct"):
         found.append("leave --recover to its default")

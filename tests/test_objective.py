@@ -104,17 +104,19 @@ def test_what_is_repaired_first_loses_less(models: Path) -> None:
 @pytest.mark.parametrize(("count", "rows"), [(128, 32), (256, 32), (6, 682), (1, 4096)])
 def test_few_samples_give_more_rows_each(monkeypatch: pytest.MonkeyPatch, count: int, rows: int) -> None:
     """A repair in a trial is fitted to as many rows of six texts as of a hundred images."""
-    asked: list[int] = []
+    asked: list[tuple[int, bool]] = []
 
-    def noted(analysis: Analysis, pruned: Analysis, batches: Sequence[object], *, limit: int, **_: object) -> Repaired:
-        asked.append(limit)
+    def noted(
+        analysis: Analysis, pruned: Analysis, batches: Sequence[object], *, limit: int, within: bool, **_: object
+    ) -> Repaired:
+        asked.append((limit, within))
         return Repaired({}, {}, (), {})
 
     monkeypatch.setattr("onnxprune.objective.repaired", noted)
     analysis = analyse(build("x[N,6] -> y; h = MatMul(x, V[6,8]); y = MatMul(h, W[8,4])"))
     samples = Samples("x", {"x": np.zeros((count, 6), np.float32)})
     repaired_on(samples)(analysis, Plan.of(analysis.groups, {}))
-    assert asked == [rows]
+    assert asked == [(rows, False)]  # what activations cut off is left to the repair that is written
 
 
 def test_a_metric_is_what_is_lost_of_it(models: Path) -> None:

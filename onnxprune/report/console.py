@@ -78,7 +78,7 @@ def show_report(console: Console, report: Report) -> None:
         console.print(Text(f"written: {report.output}"))
 
 
-def _inexact(change: float | None, divergence: float | None, on: str | None) -> str:
+def _inexact(change: float | None, divergence: float | None, on: str | None = None) -> str:
     """What is said of a model that is not, and was not meant to be, the masked original."""
     diverged = "" if divergence is None else f" (as scores, by a KL divergence of {divergence:.2g})"
     where = "" if on is None else f" on {on}"
@@ -195,7 +195,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     found = f"largest relative error {verdict.max_error:.1e} on {verdict.inputs} inputs, batch {_and(verdict.batches)}"
     console.print(Text(f"{word}: {found}", style=style))
     if verdict.passed and not verdict.exact and verdict.change is not None:
-        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence, None), style="yellow"))
+        console.print(Text(_inexact(verdict.change.relative, verdict.change.divergence), style="yellow"))
     if not verdict.passed:
         console.print(Text(verdict.detail))
     for left_out in verdict.left_out:
